@@ -1,0 +1,1 @@
+"""Where frames come from, for nodes and tools alike. No ROS."""

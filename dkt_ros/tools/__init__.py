@@ -1,0 +1,1 @@
+"""What the command line runs: demo, infer, render, train, evaluate, bench."""

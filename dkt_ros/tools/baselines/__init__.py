@@ -1,0 +1,1 @@
+"""Depth sources that DKT is compared with."""

@@ -1,0 +1,1 @@
+"""Rendered scenes of transparent things, with truth."""

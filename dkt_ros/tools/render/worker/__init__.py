@@ -1,0 +1,1 @@
+"""Runs inside an interpreter with bpy; imports nothing else of this package."""
