@@ -1,1 +1,1 @@
-"""One adapter for each public data set."""
+"""One adapter per public data set."""
