@@ -1,0 +1,305 @@
+"""
+Every configuration dataclass; defaults live here once.
+
+ROS parameters, command-line flags and YAML files are made from these classes. An unknown key is an
+error that lists the allowed ones; a wrong value is an error that names the value, the allowed
+values and the remedy.
+"""
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import types
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+
+def option(default: Any, help: str, *, choices: tuple | None = None,
+           minimum: float | None = None, maximum: float | None = None,
+           read_only: bool = False) -> Any:
+    """
+    Declare a configuration field.
+
+    Parameters
+    ----------
+    default : object
+        The value when nothing is given.
+    help : str
+        One sentence for `--help` and the ROS parameter description.
+    choices : tuple, optional
+        The allowed values.
+    minimum, maximum : float, optional
+        The allowed range, ends included.
+    read_only : bool
+        True if a running node cannot apply a change.
+
+    """
+    metadata = {'help': help, 'choices': choices, 'minimum': minimum, 'maximum': maximum,
+                'read_only': read_only}
+    if isinstance(default, (list, dict)) or dataclasses.is_dataclass(default):
+        return field(default_factory=lambda: _copy(default), metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+def _copy(value: Any) -> Any:
+    return dataclasses.replace(value) if dataclasses.is_dataclass(value) else type(value)(value)
+
+
+@dataclass(frozen=True)
+class Config:
+    """Base of all configuration classes: checks values, reads strict dictionaries and YAML."""
+
+    def __post_init__(self) -> None:
+        for item in dataclasses.fields(self):
+            check_value(f'{type(self).__name__}.{item.name}', getattr(self, item.name), item)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any], where: str = '') -> typing.Self:
+        """
+        Build from a nested dictionary.
+
+        Raises
+        ------
+        ValueError
+            For an unknown key or a value out of range, with the allowed ones.
+
+        """
+        where = where or cls.__name__
+        if not isinstance(values, dict):
+            raise ValueError(f'{where} is {values!r}; a mapping of options is expected')
+        known = {item.name: item for item in dataclasses.fields(cls)}
+        hints = typing.get_type_hints(cls)
+        arguments = {}
+        for key, value in values.items():
+            if key not in known:
+                near = difflib.get_close_matches(str(key), known, n=1)
+                hint = f'; did you mean {near[0]!r}?' if near else ''
+                raise ValueError(f'{where} has no option {key!r}{hint} '
+                                 f'Allowed: {", ".join(sorted(known))}')
+            kind = hints[key]
+            if isinstance(kind, type) and issubclass(kind, Config):
+                value = kind.from_dict(value, f'{where}.{key}')
+            arguments[key] = coerce(f'{where}.{key}', value, kind)
+        return cls(**arguments)
+
+    @classmethod
+    def from_yaml(cls, path: str | Path) -> typing.Self:
+        """Build from a YAML file; a missing file or a malformed one raises ValueError."""
+        path = Path(path)
+        try:
+            values = yaml.safe_load(path.read_text()) or {}
+        except FileNotFoundError as error:
+            raise ValueError(f'configuration file {path} does not exist; give the path of a YAML '
+                             'file') from error
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise ValueError(f'configuration file {path} cannot be read: {error}') from error
+        return cls.from_dict(values, str(path))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return a nested dictionary of plain values, as `from_dict` reads."""
+        return dataclasses.asdict(self)
+
+
+def coerce(name: str, value: Any, kind: Any) -> Any:
+    """Return `value` as type `kind` where that loses nothing, else raise ValueError."""
+    if typing.get_origin(kind) in (typing.Union, types.UnionType):
+        kinds = typing.get_args(kind)
+        if value is None and type(None) in kinds:
+            return None
+        kind = next(k for k in kinds if k is not type(None))
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if typing.get_origin(kind) is tuple and isinstance(value, (list, tuple)):
+        inner = typing.get_args(kind)[0]
+        return tuple(coerce(name, item, inner) for item in value)
+    plain = typing.get_origin(kind) or kind
+    wrong = isinstance(plain, type) and not isinstance(value, plain)
+    if wrong or (isinstance(value, bool) and plain in (int, float)):
+        raise ValueError(f'{name} is {value!r} ({type(value).__name__}); '
+                         f'a value of type {getattr(plain, "__name__", plain)} is expected')
+    return value
+
+
+def check_value(name: str, value: Any, item: dataclasses.Field) -> None:
+    """Raise ValueError if `value` breaks the range or choices declared for `item`."""
+    choices = item.metadata.get('choices')
+    if choices is not None and value not in choices:
+        raise ValueError(f'{name} is {value!r}; allowed: {", ".join(map(repr, choices))}')
+    low, high = item.metadata.get('minimum'), item.metadata.get('maximum')
+    if value is None or (low is None and high is None):
+        return
+    for number in value if isinstance(value, tuple) else (value,):
+        if not ((low is None or number >= low) and (high is None or number <= high)):
+            allowed = f'{"-inf" if low is None else low} to {"inf" if high is None else high}'
+            raise ValueError(f'{name} is {value!r}; allowed: {allowed}')
+
+
+PRESETS = {
+    # name: (window_latents, overlap_latents)
+    'image': (1, 0),
+    'low_latency': (2, 1),
+    'balanced': (3, 1),
+    'long': (6, 1),
+}
+
+
+@dataclass(frozen=True)
+class StreamConfig(Config):
+    """Windows, working size and pace of `DKTStream`."""
+
+    preset: str = option('balanced', 'Window shape: latents a window and how many overlap.',
+                         choices=tuple(PRESETS), read_only=True)
+    num_inference_steps: int = option(0, 'Denoising steps; 0 takes what the model folder says.',
+                                      minimum=0, maximum=50)
+    height: int = option(0, 'Working height [px]; 0 takes what the model folder says.', minimum=0,
+                         maximum=2160, read_only=True)
+    width: int = option(0, 'Working width [px]; 0 takes what the model folder says.', minimum=0,
+                        maximum=3840, read_only=True)
+    max_gap_s: float = option(1.0, 'A longer gap between two frames starts a new stream [s].',
+                              minimum=0.01, maximum=60.0)
+    seed: int = option(1, 'Seed of the noise.', minimum=0, maximum=2**31 - 1, read_only=True)
+
+
+@dataclass(frozen=True)
+class AnchorConfig(Config):
+    """Where metres come from, and when they are believed."""
+
+    source: str = option(
+        'sensor', 'Where the metric scale comes from: the camera\'s own depth, a support plane of '
+        'known pose, given numbers, or nowhere.', choices=('sensor', 'plane', 'fixed', 'none'))
+    scale: float = option(1.0, 'For source `fixed`: inverse depth [1/m] per unit of disparity.')
+    shift: float = option(0.0, 'For source `fixed`: inverse depth [1/m] at disparity 0.')
+    plane: tuple[float, ...] = option(
+        (0.0, 0.0, 1.0, 0.0), 'For source `plane`: a b c d with a x + b y + c z = d [m] in the '
+        'optical frame of the camera, (a, b, c) of unit length.')
+    refine: str = option(
+        'lowpass', '`lowpass` also corrects the slow errors of the model with the sensor pixels '
+        'that are trusted; `none` uses scale and shift alone.', choices=('none', 'lowpass'))
+    near_m: float = option(0.15, 'Nearer reference depth is not used [m].', minimum=0.0,
+                           maximum=100.0)
+    far_m: float = option(6.0, 'Farther reference depth is not used [m].', minimum=0.01,
+                          maximum=1000.0)
+    tolerance: float = option(
+        0.08, 'A pixel supports the fit when its depths differ by less than this share.',
+        minimum=0.005, maximum=0.5)
+    min_pixels: int = option(300, 'Fewer usable pixels in a window make no fit.', minimum=10,
+                             maximum=10**7)
+    min_inlier_ratio: float = option(
+        0.3, 'Smallest share of the usable pixels that must support a fit.', minimum=0.05,
+        maximum=1.0)
+    min_gain: float = option(
+        0.25, 'How much better than one constant depth a fit must explain the reference, from 0 '
+        '(not at all) to 1 (perfectly).', minimum=0.0, maximum=1.0)
+    smoothing: float = option(
+        0.5, 'Weight of a new window against the fit so far; 1 takes every window as it is.',
+        minimum=0.01, maximum=1.0)
+    consistency: float = option(
+        0.1, 'A new fit whose depths differ by more than this share from the fit so far is a '
+        'jump.', minimum=0.005, maximum=1.0)
+    confirm_windows: int = option(
+        2, 'How many windows in a row must see a jump before it is taken.', minimum=1, maximum=50)
+    coast_windows: int = option(
+        15, 'How many windows without a fit the last one is kept for.', minimum=0, maximum=10000)
+
+
+@dataclass(frozen=True)
+class FusionConfig(Config):
+    """Which pixels of the sensor are believed."""
+
+    min_disagreement: float = option(
+        0.012, 'The sensor is never called wrong for a smaller difference, as a share of depth.',
+        minimum=0.001, maximum=0.5)
+    weak_sigmas: float = option(
+        2.5, 'Beside holes or certainly wrong pixels, a sensor that measures this many residuals '
+        'behind the model is wrong too.', minimum=0.5, maximum=20.0)
+    strong_sigmas: float = option(
+        6.0, 'A sensor that measures this many residuals behind the model is wrong.', minimum=1.0,
+        maximum=40.0)
+    front: float = option(
+        0.25, 'A sensor that measures this share in front of the model is wrong. Glass never '
+        'makes it do so, an object that the model missed does.', minimum=0.01, maximum=1.0)
+    reach: float = option(
+        0.03, 'How far holes and certainly wrong pixels cast doubt, as a share of the image '
+        'width.', minimum=0.0, maximum=0.5)
+
+
+@dataclass(frozen=True)
+class NormalsConfig(Config):
+    """Where normals come from."""
+
+    source: str = option(
+        'model', '`model` runs the normal task of the model, `depth` takes them from metric '
+        'depth.', choices=('model', 'depth', 'none'), read_only=True)
+
+
+@dataclass(frozen=True)
+class PerceptionConfig(Config):
+    """The whole chain from frame to metric maps."""
+
+    stream: StreamConfig = option(StreamConfig(), 'Windows, working size and pace.')
+    anchor: AnchorConfig = option(AnchorConfig(), 'Where metres come from.')
+    fusion: FusionConfig = option(FusionConfig(), 'Which pixels of the sensor are believed.')
+    normals: NormalsConfig = option(NormalsConfig(), 'Where normals come from.')
+
+
+@dataclass(frozen=True)
+class InputConfig(Config):
+    """What `depth_node` subscribes to and how three topics become one frame."""
+
+    image_transport: str = option(
+        'raw', 'Transport of color/image_raw: `compressed` reads color/image_raw/compressed '
+        '(jpeg or png).', choices=('raw', 'compressed'), read_only=True)
+    depth_transport: str = option(
+        'raw', 'Transport of the aligned depth: `compressedDepth` reads its 16UC1 png form.',
+        choices=('raw', 'compressedDepth'), read_only=True)
+    slop_s: float = option(0.05, 'Largest difference between the stamps of colour and depth that '
+                           'still make a pair [s].', minimum=0.0, maximum=1.0)
+    wait_s: float = option(0.15, 'How long a colour image waits for its depth and camera_info; '
+                           'then it goes on without depth, or with the last camera_info [s].',
+                           minimum=0.0, maximum=5.0)
+    silent_after_s: float = option(3.0, 'An input with a publisher and no message for this long '
+                                   'is reported [s].', minimum=0.5, maximum=60.0)
+
+
+@dataclass(frozen=True)
+class PointsConfig(Config):
+    """The point cloud of `depth_node`."""
+
+    source: str = option('fused', 'Depth of the points: `fused` takes the sensor where it agrees '
+                         'with the model, `dkt` the model alone.', choices=('fused', 'dkt'))
+    normals: bool = option(False, 'Add normal_x, normal_y, normal_z and curvature to each point.')
+    stride: int = option(1, 'Take every n-th pixel of each row and column.', minimum=1,
+                         maximum=16)
+
+
+@dataclass(frozen=True)
+class DepthColorConfig(Config):
+    """The colours of depth/color: a fixed range, so that a colour always means one depth."""
+
+    near_m: float = option(0.2, 'Depth at the warm end [m].', minimum=0.01, maximum=100.0)
+    far_m: float = option(1.5, 'Depth at the cold end [m].', minimum=0.02, maximum=100.0)
+
+
+@dataclass(frozen=True)
+class ClipCameraConfig(Config):
+    """`clip_camera_node`: a recorded clip in the place of a RealSense."""
+
+    clip: str = option('', 'Clip to play: an mp4, image folder, MCAP, rosbag2 or scene folder; '
+                       'empty plays the bundled one.', read_only=True)
+    rate_hz: float = option(0.0, 'Frames a second; 0 takes the spacing of the clip.', minimum=0.0,
+                            maximum=240.0, read_only=True)
+    loop: bool = option(False, 'Start again at the end; else the node exits there.')
+    max_frames: int = option(0, 'Stop after so many frames; 0 plays the whole clip.', minimum=0,
+                             maximum=10**9, read_only=True)
+    publish_clock: bool = option(False, 'Publish /clock at the pace of the clip, and stamp with '
+                                 'the times of the clip instead of now.', read_only=True)
+    wait_for_subscribers: int = option(
+        1, 'How many subscribers the colour image must have before the clip starts; 0 starts at '
+        'once.', minimum=0, maximum=100, read_only=True)
+    frame_id: str = option('camera_color_optical_frame', 'Optical frame of all images.',
+                           read_only=True)
+    world_frame_id: str = option('world', 'Frame that camera_pose is given in.', read_only=True)
