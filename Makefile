@@ -1,0 +1,47 @@
+# Each target sets up what it needs by itself: scripts/setup.sh.
+# Variables: PYTHON (3.11 to 3.13), VENV, OUT (where demo and eval write), EVAL_SCENES (folder).
+VENV ?= .venv
+OUT ?=
+CACHE = $${DKT_CACHE:-$${XDG_CACHE_HOME:-$$HOME/.cache}/dkt_ros}
+EVAL_SCENES ?= $(CACHE)/tabletop-v1-eval
+RUN = PATH="$(abspath $(VENV))/bin:$$PATH" ROS_AUTOMATIC_DISCOVERY_RANGE=LOCALHOST
+
+export PYTHON VENV
+
+.PHONY: help setup demo test test-gpu lint bench eval clean
+
+help:
+	@echo 'make demo   the whole graph on the bundled clip: pictures, points, a recording, a table'
+	@echo 'make test   the tests'
+	@echo 'make lint   the style checks'
+	@echo 'make bench  speed, age and memory of the stream and of the ROS side'
+	@echo 'make eval   render 50 evaluation scenes (once) and evaluate the bundled model on them'
+
+setup:
+	@scripts/setup.sh
+
+demo: setup
+	$(RUN) dkt demo --out $(or $(OUT),demo_out)
+
+test: setup
+	$(RUN) python -m pytest -m 'not gpu'
+
+test-gpu: setup
+	$(RUN) python -m pytest -m gpu
+
+lint: setup
+	$(RUN) ruff check .
+	bash -n scripts/setup.sh .ci/run
+
+bench: setup
+	$(RUN) dkt bench stream
+	$(RUN) dkt bench ros
+
+eval:
+	@scripts/setup.sh --render
+	$(RUN) dkt render --setup
+	$(RUN) dkt render --out "$(EVAL_SCENES)" --num-scenes 50 --seed 1000000 --preset tabletop-v1
+	$(RUN) dkt eval --data "$(EVAL_SCENES)" --protocol affine-sensor --out $(or $(OUT),eval_out)
+
+clean:
+	rm -rf build dist *.egg-info .pytest_cache .ruff_cache
