@@ -17,6 +17,8 @@ from typing import Any
 
 import yaml
 
+from dkt_ros.errors import UserError
+
 
 def option(default: Any, help: str, *, choices: tuple | None = None,
            minimum: float | None = None, maximum: float | None = None,
@@ -64,13 +66,13 @@ class Config:
 
         Raises
         ------
-        ValueError
+        UserError
             For an unknown key or a value out of range, with the allowed ones.
 
         """
         where = where or cls.__name__
         if not isinstance(values, dict):
-            raise ValueError(f'{where} is {values!r}; a mapping of options is expected')
+            raise UserError(f'{where} is {values!r}; a mapping of options is expected')
         known = {item.name: item for item in dataclasses.fields(cls)}
         hints = typing.get_type_hints(cls)
         arguments = {}
@@ -78,7 +80,7 @@ class Config:
             if key not in known:
                 near = difflib.get_close_matches(str(key), known, n=1)
                 hint = f'; did you mean {near[0]!r}?' if near else ''
-                raise ValueError(f'{where} has no option {key!r}{hint} '
+                raise UserError(f'{where} has no option {key!r}{hint} '
                                  f'Allowed: {", ".join(sorted(known))}')
             kind = hints[key]
             if isinstance(kind, type) and issubclass(kind, Config):
@@ -88,15 +90,15 @@ class Config:
 
     @classmethod
     def from_yaml(cls, path: str | Path) -> typing.Self:
-        """Build from a YAML file; a missing file or a malformed one raises ValueError."""
+        """Build from a YAML file; a missing file or a malformed one raises UserError."""
         path = Path(path)
         try:
             values = yaml.safe_load(path.read_text()) or {}
         except FileNotFoundError as error:
-            raise ValueError(f'configuration file {path} does not exist; give the path of a YAML '
+            raise UserError(f'configuration file {path} does not exist; give the path of a YAML '
                              'file') from error
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise ValueError(f'configuration file {path} cannot be read: {error}') from error
+            raise UserError(f'configuration file {path} cannot be read: {error}') from error
         return cls.from_dict(values, str(path))
 
     def to_dict(self) -> dict[str, Any]:
@@ -105,7 +107,7 @@ class Config:
 
 
 def coerce(name: str, value: Any, kind: Any) -> Any:
-    """Return `value` as type `kind` where that loses nothing, else raise ValueError."""
+    """Return `value` as type `kind` where that loses nothing, else raise UserError."""
     if typing.get_origin(kind) in (typing.Union, types.UnionType):
         kinds = typing.get_args(kind)
         if value is None and type(None) in kinds:
@@ -119,23 +121,23 @@ def coerce(name: str, value: Any, kind: Any) -> Any:
     plain = typing.get_origin(kind) or kind
     wrong = isinstance(plain, type) and not isinstance(value, plain)
     if wrong or (isinstance(value, bool) and plain in (int, float)):
-        raise ValueError(f'{name} is {value!r} ({type(value).__name__}); '
+        raise UserError(f'{name} is {value!r} ({type(value).__name__}); '
                          f'a value of type {getattr(plain, "__name__", plain)} is expected')
     return value
 
 
 def check_value(name: str, value: Any, item: dataclasses.Field) -> None:
-    """Raise ValueError if `value` breaks the range or choices declared for `item`."""
+    """Raise UserError if `value` breaks the range or choices declared for `item`."""
     choices = item.metadata.get('choices')
     if choices is not None and value not in choices:
-        raise ValueError(f'{name} is {value!r}; allowed: {", ".join(map(repr, choices))}')
+        raise UserError(f'{name} is {value!r}; allowed: {", ".join(map(repr, choices))}')
     low, high = item.metadata.get('minimum'), item.metadata.get('maximum')
     if value is None or (low is None and high is None):
         return
     for number in value if isinstance(value, tuple) else (value,):
         if not ((low is None or number >= low) and (high is None or number <= high)):
             allowed = f'{"-inf" if low is None else low} to {"inf" if high is None else high}'
-            raise ValueError(f'{name} is {value!r}; allowed: {allowed}')
+            raise UserError(f'{name} is {value!r}; allowed: {allowed}')
 
 
 PRESETS = {
@@ -169,7 +171,7 @@ class AnchorConfig(Config):
     """Where metres come from, and when they are believed."""
 
     source: str = option(
-        'sensor', 'Where the metric scale comes from: the camera\'s own depth, a support plane of '
+        'sensor', 'Where the metric scale comes from: the depth of the camera, a support plane of '
         'known pose, given numbers, or nowhere.', choices=('sensor', 'plane', 'fixed', 'none'))
     scale: float = option(1.0, 'For source `fixed`: inverse depth [1/m] per unit of disparity.')
     shift: float = option(0.0, 'For source `fixed`: inverse depth [1/m] at disparity 0.')
@@ -204,6 +206,15 @@ class AnchorConfig(Config):
         2, 'How many windows in a row must see a jump before it is taken.', minimum=1, maximum=50)
     coast_windows: int = option(
         15, 'How many windows without a fit the last one is kept for.', minimum=0, maximum=10000)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.near_m >= self.far_m:
+            raise UserError(f'AnchorConfig.near_m is {self.near_m} and far_m is {self.far_m}; '
+                             'near_m must be the smaller one')
+        if len(self.plane) != 4 or not 0.99 < sum(v * v for v in self.plane[:3]) < 1.01:
+            raise UserError(f'AnchorConfig.plane is {self.plane}; four numbers a, b, c, d with '
+                             '(a, b, c) of length 1 are expected: divide all by that length')
 
 
 @dataclass(frozen=True)
@@ -282,6 +293,28 @@ class DepthColorConfig(Config):
 
     near_m: float = option(0.2, 'Depth at the warm end [m].', minimum=0.01, maximum=100.0)
     far_m: float = option(1.5, 'Depth at the cold end [m].', minimum=0.02, maximum=100.0)
+
+
+EXECUTIONS = ('auto', 'eager', 'compile', 'onnxruntime', 'tensorrt')
+
+
+@dataclass(frozen=True)
+class DepthNodeConfig(PerceptionConfig):
+    """`depth_node`: the perception chain between ROS topics."""
+
+    model: str = option('dkt-tiny', 'Model: the name of a bundled one or the path of a folder.',
+                        read_only=True)
+    device: str = option('auto', 'Where the model runs: `auto` takes CUDA where there is one; '
+                         '`cpu`, `cuda` or `cuda:N`.', read_only=True)
+    execution: str = option('auto', 'How the model runs; `auto` and `eager` exist in this '
+                            'release.', choices=EXECUTIONS, read_only=True)
+    autostart: bool = option(True, 'Configure and activate at start, without a lifecycle '
+                             'manager.', read_only=True)
+    max_age_s: float = option(0.0, 'Images older than this on arrival are dropped [s]; 0 takes '
+                              'all.', minimum=0.0, maximum=3600.0)
+    input: InputConfig = option(InputConfig(), 'What is subscribed and how it is paired.')
+    points: PointsConfig = option(PointsConfig(), 'The point cloud.')
+    depth_color: DepthColorConfig = option(DepthColorConfig(), 'The colours of depth/color.')
 
 
 @dataclass(frozen=True)

@@ -68,8 +68,8 @@ install_python_packages() {
         return
     fi
     echo "setup: installing dkt_ros[$wanted] into $VENV (some minutes the first time)"
-    "$VENV/bin/pip" install --quiet --disable-pip-version-check -c constraints.txt torch
-    "$VENV/bin/pip" install --quiet --disable-pip-version-check -c constraints.txt -e ".[$wanted]"
+    "$VENV/bin/pip" install -qq --disable-pip-version-check -c constraints.txt torch
+    "$VENV/bin/pip" install -qq --disable-pip-version-check -c constraints.txt -e ".[$wanted]"
     echo "$state" > "$stamp"
 }
 
