@@ -336,3 +336,105 @@ class ClipCameraConfig(Config):
     frame_id: str = option('camera_color_optical_frame', 'Optical frame of all images.',
                            read_only=True)
     world_frame_id: str = option('world', 'Frame that camera_pose is given in.', read_only=True)
+
+
+@dataclass(frozen=True)
+class SensorConfig(Config):
+    """
+    Statistics of a simulated active-stereo depth camera on each class of surface.
+
+    The defaults lie within what real D435 frames of clear things show: on glass 20 to 75 % holes
+    and a median of +10 to +50 mm behind the surface; 1.5 to 3.2 mm MAE on the background.
+    """
+
+    noise_m_at_1m: float = option(0.0042, 'Standard deviation of depth at 1 m [m]; grows with z^2.',
+                                  minimum=0.0, maximum=0.1)
+    glass_holes: tuple[float, ...] = option(
+        (0.25, 0.75), 'Range of the share of holes on a transparent thing.', minimum=0.0,
+        maximum=1.0)
+    glass_bias_m: tuple[float, ...] = option(
+        (0.012, 0.06), 'Range of the median distance behind the surface where it sees [m].',
+        minimum=0.0, maximum=0.5)
+    metal_holes: tuple[float, ...] = option(
+        (0.02, 0.25), 'Range of the share of holes on a reflective thing.', minimum=0.0,
+        maximum=1.0)
+    metal_bias_m: float = option(0.008, 'Standard deviation of the bias on metal [m].',
+                                 minimum=0.0, maximum=0.1)
+    baseline_m: float = option(0.05, 'Distance between the two infrared cameras [m].',
+                               minimum=0.001, maximum=1.0)
+    min_range_m: float = option(0.2, 'Nearer surfaces are not measured [m].', minimum=0.0,
+                                maximum=5.0)
+
+
+@dataclass(frozen=True)
+class RenderConfig(Config):
+    """What `dkt render` draws; the defaults are the preset `tabletop-v1`."""
+
+    preset: str = option('tabletop-v1', 'Name that fixes the difficulty of a set.',
+                         choices=('tabletop-v1',))
+    width: int = option(256, 'Image width [px].', minimum=32, maximum=3840)
+    height: int = option(192, 'Image height [px].', minimum=32, maximum=2160)
+    num_frames: int = option(5, 'Frames a scene.', minimum=1, maximum=10000)
+    fps: float = option(6.0, 'Frame rate that the stamps follow [Hz].', minimum=0.1, maximum=240.0)
+    samples: int = option(8, 'Cycles samples a pixel before denoising.', minimum=1, maximum=4096)
+    path: str = option('orbit', 'Camera path: a steady orbit, or unrelated views.',
+                       choices=('orbit', 'views'))
+    workers: int = option(0, 'Blender processes; 0 takes one a processor core.', minimum=0,
+                          maximum=256)
+    min_objects: int = option(3, 'Fewest things a scene.', minimum=1, maximum=30)
+    max_objects: int = option(6, 'Most things a scene.', minimum=1, maximum=30)
+    lying: float = option(0.15, 'Share of things that lie on their side.', minimum=0.0,
+                          maximum=1.0)
+    spread_m: float = option(0.17, 'Things stand within this radius [m].', minimum=0.02,
+                             maximum=2.0)
+    material_weights: dict = option(
+        {'glass': 0.42, 'clear_plastic': 0.18, 'frosted_glass': 0.04, 'metal': 0.14,
+         'plain': 0.22}, 'How often each material is drawn.')
+    backdrop_m: tuple[float, ...] = option(
+        (0.35, 0.8), 'Distance of the wall behind the things [m].', minimum=0.05, maximum=20.0)
+    side_wall: float = option(0.4, 'Probability of a wall on each side.', minimum=0.0, maximum=1.0)
+    distance_m: tuple[float, ...] = option(
+        (0.42, 0.88), 'Distance of the camera from the things [m].', minimum=0.1, maximum=10.0)
+    elevation_rad: tuple[float, ...] = option(
+        (0.3, 1.1), 'Elevation of the camera above the table [rad].', minimum=0.0, maximum=1.5)
+    step_rad: tuple[float, ...] = option(
+        (0.01, 0.05), 'Azimuth from frame to frame on an orbit [rad].', minimum=0.0, maximum=1.0)
+    period_frames: int = option(60, 'Period of the changes of radius and height [frames].',
+                                minimum=1, maximum=100000)
+    focal_widths: tuple[float, ...] = option(
+        (0.9, 1.05), 'Focal length in image widths; a D435 at 640x480 has 0.96.', minimum=0.2,
+        maximum=5.0)
+    exposure: tuple[float, ...] = option(
+        (0.16, 0.42), 'Range of the mean luminance that the auto exposure aims at.', minimum=0.01,
+        maximum=0.9)
+    min_glass: float = option(0.02, 'Least share of transparent pixels a scene.', minimum=0.0,
+                              maximum=1.0)
+    interpreter: str = option('', 'Python with bpy; empty takes what `dkt render --setup` made.')
+    sensor: SensorConfig = option(SensorConfig(), 'The simulated depth camera.')
+
+
+@dataclass(frozen=True)
+class VaeConfig(Config):
+    """Shape of dkt-tiny's VAE (`AutoencoderKLWan`, Wan 2.2's patchified form)."""
+
+    patch_size: int = option(4, 'Pixels folded into channels before the first convolution.',
+                             choices=(1, 2, 4))
+    base_dim: int = option(48, 'Channels of the finest encoder level.', minimum=8, maximum=512)
+    decoder_base_dim: int = option(48, 'Channels of the finest decoder level.', minimum=8,
+                                   maximum=512)
+    dim_mult: tuple[int, ...] = option((1, 2, 3), 'Channel multiplier of each level.', minimum=1)
+    num_res_blocks: int = option(1, 'Residual blocks a level.', minimum=1, maximum=8)
+    z_dim: int = option(48, 'Latent channels.', minimum=4, maximum=128)
+
+
+@dataclass(frozen=True)
+class TransformerConfig(Config):
+    """Shape of dkt-tiny's DiT (`WanTransformer3DModel`)."""
+
+    patch_size: int = option(1, 'Latent pixels a token, along each side.', choices=(1, 2))
+    num_heads: int = option(4, 'Attention heads.', minimum=1, maximum=64)
+    head_dim: int = option(64, 'Channels a head.', minimum=12, maximum=256)
+    ffn_dim: int = option(768, 'Width of the feed-forward layers.', minimum=16, maximum=32768)
+    num_layers: int = option(8, 'Transformer blocks.', minimum=1, maximum=64)
+    text_dim: int = option(32, 'Channels of a prompt row.', minimum=2, maximum=8192)
+    freq_dim: int = option(128, 'Channels of the timestep embedding.', minimum=8, maximum=1024)

@@ -1,0 +1,111 @@
+"""What computes: the model folder of the parameters, and the perception chain around it."""
+from __future__ import annotations
+
+import dataclasses
+import gc
+import sys
+from typing import Any, Protocol
+
+from dkt_ros.config import DepthNodeConfig
+from dkt_ros.errors import UserError
+from dkt_ros.frame import DepthEstimate, Frame
+
+
+class PerceptionLike(Protocol):
+    """The part of `dkt_ros.perception.Perception` that a node uses."""
+
+    def push(self, frame: Frame) -> list[DepthEstimate]:
+        """Take a frame; return the estimates that are finished."""
+
+    def reset(self, reason: str) -> None:
+        """Start a new stream."""
+
+
+class Backend(Protocol):
+    """Weights that stay, and perception chains built around them."""
+
+    def load(self, config: DepthNodeConfig) -> None:
+        """Load the weights; raise ValueError or OSError with a sentence if that fails."""
+
+    def perception(self, config: DepthNodeConfig, normals: bool) -> PerceptionLike:
+        """Return a new chain with these options."""
+
+    def release(self) -> None:
+        """Free the weights."""
+
+
+class ModelBackend:
+    """The real thing: `DKTPipeline` inside `Perception`."""
+
+    def __init__(self) -> None:
+        self._pipeline: Any = None
+
+    def load(self, config: DepthNodeConfig) -> None:
+        """Load the model folder onto the device."""
+        if config.execution not in ('auto', 'eager'):
+            raise UserError(f'execution is {config.execution!r}, which this release does not '
+                            'have; use auto or eager')
+        try:
+            import torch
+        except ImportError as error:
+            raise UserError('torch is not installed, and the model needs it: '
+                            'pip install torch') from error
+        from dkt_ros.model.pipeline import DKTPipeline
+        from dkt_ros.resources import resolve_model
+        device = choose_device(config.device, torch.cuda.is_available(),
+                               torch.cuda.device_count())
+        dtype = torch.float32 if device == 'cpu' else torch.bfloat16
+        folder = resolve_model(config.model)
+        self._pipeline = DKTPipeline.from_pretrained(folder, torch_dtype=dtype).to(device)
+
+    def perception(self, config: DepthNodeConfig, normals: bool) -> PerceptionLike:
+        """Return a new chain; without normals it never runs their task."""
+        from dkt_ros.perception import Perception
+        if not normals:
+            config = dataclasses.replace(
+                config, normals=dataclasses.replace(config.normals, source='none'))
+        return Perception(self._pipeline, config)
+
+    def release(self) -> None:
+        """Free the weights and the CUDA cache."""
+        self._pipeline = None
+        free_memory()
+
+
+def choose_device(name: str, cuda_available: bool, cuda_count: int) -> str:
+    """
+    Return the torch device of a `device` parameter.
+
+    Raises
+    ------
+    UserError
+        For a device that does not exist here: nothing falls back to the CPU silently.
+
+    """
+    if name == 'auto':
+        return 'cuda' if cuda_available else 'cpu'
+    kind, _, index = name.partition(':')
+    if kind not in ('cpu', 'cuda') or (index and (kind == 'cpu' or not index.isdigit())):
+        raise UserError(f'device is {name!r}; allowed: auto, cpu, cuda, cuda:N')
+    if kind == 'cuda' and not cuda_available:
+        raise UserError(f'device is {name!r}, but torch finds no CUDA here; install a CUDA build '
+                        'of torch and a driver, or set device to cpu')
+    if index and int(index) >= cuda_count:
+        raise UserError(f'device is {name!r}, but there are {cuda_count} CUDA devices; count '
+                        'from cuda:0')
+    return name
+
+
+def free_memory() -> None:
+    """Return unused memory, of the GPU too if torch is loaded."""
+    gc.collect()
+    torch = sys.modules.get('torch')
+    if torch is not None and torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether a device, or the machine, had too little memory."""
+    torch = sys.modules.get('torch')
+    kinds = (MemoryError,) if torch is None else (MemoryError, torch.OutOfMemoryError)
+    return isinstance(error, kinds)

@@ -1,0 +1,113 @@
+"""Depth to an organised PointCloud2 and back; buffers and rays are kept between frames."""
+from __future__ import annotations
+
+import sys
+
+import cv2
+import numpy as np
+from sensor_msgs.msg import PointCloud2, PointField
+from std_msgs.msg import Header
+
+from dkt_ros.camera import PinholeCamera
+from dkt_ros.nodes.messages import to_bytes_array
+
+XYZ_RGB = ('x', 'y', 'z', 'rgb')
+XYZ_RGB_NORMALS = (*XYZ_RGB, 'normal_x', 'normal_y', 'normal_z', 'curvature')
+
+
+class CloudPacker:
+    """
+    Packs clouds of one camera after the other; not thread safe.
+
+    Parameters
+    ----------
+    stride : int
+        Every n-th pixel of each row and column becomes a point.
+    normals : bool
+        True adds normal_x, normal_y, normal_z and curvature (0, not computed).
+
+    """
+
+    def __init__(self, stride: int = 1, normals: bool = False) -> None:
+        self.stride = stride
+        self.normals = normals
+        self._camera: PinholeCamera | None = None
+
+    def pack(self, depth: np.ndarray, rgb: np.ndarray, camera: PinholeCamera, header: Header,
+             normals: np.ndarray | None = None) -> PointCloud2:
+        """
+        Write the organised cloud of a depth map.
+
+        Parameters
+        ----------
+        depth : (H, W) float32
+            Depth along z [m]; NaN where there is no point.
+        rgb : (H, W, 3) uint8
+            Colour of the same pixels.
+        camera : PinholeCamera
+            Camera of both.
+        header : Header
+            Capture stamp and optical frame.
+        normals : (H, W, 3) float32, optional
+            Unit normals in the optical frame; NaN is written where they are not known.
+
+        """
+        if camera != self._camera:
+            self._prepare(camera)
+        step = self.stride
+        depth, rgb = depth[::step, ::step], rgb[::step, ::step]
+        block = self._block
+        np.multiply(self._ray_x, depth, out=block[..., 0])
+        np.multiply(self._ray_y, depth, out=block[..., 1])
+        block[..., 2] = depth
+        cv2.mixChannels([np.ascontiguousarray(rgb)], [self._bgr0], [0, 2, 1, 1, 2, 0])
+        # As integers: a float copy could quieten colours that are signalling NaNs.
+        block.view(np.uint32)[..., 3] = self._bgr0.view(np.uint32)[..., 0]
+        if self.normals:
+            block[..., 4:7] = np.nan if normals is None else normals[::step, ::step]
+        return self._message(header)
+
+    def _prepare(self, camera: PinholeCamera) -> None:
+        rays = camera.rays()[::self.stride, ::self.stride]
+        self._ray_x = np.ascontiguousarray(rays[..., 0])
+        self._ray_y = np.ascontiguousarray(rays[..., 1])
+        self._fields = XYZ_RGB_NORMALS if self.normals else XYZ_RGB
+        self._block = np.zeros((*rays.shape[:2], len(self._fields)), np.float32)
+        self._bgr0 = np.zeros((*rays.shape[:2], 4), np.uint8)
+        self._camera = camera
+
+    def _message(self, header: Header) -> PointCloud2:
+        height, width, count = self._block.shape
+        message = PointCloud2(header=header, height=height, width=width,
+                              is_bigendian=sys.byteorder == 'big', is_dense=False)
+        message.fields = [PointField(name=name, offset=4 * i, datatype=PointField.FLOAT32,
+                                     count=1) for i, name in enumerate(self._fields)]
+        message.point_step = 4 * count
+        message.row_step = 4 * count * width
+        message.data = to_bytes_array(self._block)
+        return message
+
+
+def cloud_to_arrays(message: PointCloud2) -> dict[str, np.ndarray]:
+    """
+    Read the float fields of an organised cloud that this module wrote.
+
+    Returns
+    -------
+    dict of str to array
+        `points` (H, W, 3) float32 [m]; `rgb` (H, W, 3) uint8; `normals` (H, W, 3) float32 where
+        the cloud has them.
+
+    """
+    names = tuple(field.name for field in message.fields)
+    if names not in (XYZ_RGB, XYZ_RGB_NORMALS):
+        raise ValueError(f'a cloud has the fields {", ".join(names)}; only clouds of depth_node '
+                         f'are read: {", ".join(XYZ_RGB)}, with or without normals')
+    shape = (message.height, message.width, len(names))
+    block = np.frombuffer(memoryview(message.data), np.float32).reshape(shape)
+    packed = block.view(np.uint32)[..., 3]
+    rgb = np.stack([(packed >> shift & 255).astype(np.uint8) for shift in (16, 8, 0)], axis=-1)
+    arrays = {'points': block[..., :3], 'rgb': rgb}
+    if len(names) > 4:
+        arrays['normals'] = block[..., 4:7]
+    return arrays

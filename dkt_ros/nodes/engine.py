@@ -1,0 +1,215 @@
+"""Between pairing and publishing: decode, compute and hand over, in a thread of its own."""
+from __future__ import annotations
+
+import dataclasses
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from sensor_msgs.msg import CompressedImage
+
+from dkt_ros.config import PRESETS, DepthNodeConfig
+from dkt_ros.frame import DepthEstimate, Frame
+from dkt_ros.nodes import messages
+from dkt_ros.nodes.backend import Backend, PerceptionLike, free_memory, is_out_of_memory
+from dkt_ros.nodes.diagnostics import StreamStats
+from dkt_ros.nodes.pairing import Pair
+from dkt_ros.nodes.worker import Worker
+from dkt_ros.pacer import Pacer
+
+
+def frame_from_pair(pair: Pair, warn: Callable[[str], None] = lambda sentence: None) -> Frame:
+    """
+    Decode the messages of a pair.
+
+    A depth that cannot be used is told to `warn` and left out; the colour image goes on.
+
+    Raises
+    ------
+    ValueError
+        For a colour image or a camera_info that cannot be used.
+
+    """
+    camera = messages.camera_from_info(pair.info)
+    if pair.color.header.frame_id:
+        camera = dataclasses.replace(camera, frame_id=pair.color.header.frame_id)
+    if isinstance(pair.color, CompressedImage):
+        rgb = messages.compressed_to_rgb(pair.color)
+    else:
+        rgb = messages.image_to_rgb(pair.color)
+    frame = Frame(rgb, pair.stamp_ns, camera)
+    if pair.depth is None:
+        return frame
+    try:
+        if isinstance(pair.depth, CompressedImage):
+            depth = messages.compressed_to_depth(pair.depth)
+        else:
+            depth = messages.image_to_depth(pair.depth)
+        return dataclasses.replace(frame, sensor_depth=depth)
+    except ValueError as error:
+        warn(str(error))
+        return frame
+
+
+class Engine:
+    """
+    Takes pairs, keeps the pace, computes, and gives estimates to `publish`.
+
+    Parameters
+    ----------
+    backend : Backend
+        With its weights loaded.
+    config : DepthNodeConfig
+        Options of the perception chain.
+    publish : callable
+        Called in the engine's thread with each finished estimate.
+    wants_normals : callable
+        Says whether anybody would use normals now.
+    stats : StreamStats
+        Counts and times.
+    report : callable
+        Told a sentence when a frame could not be used.
+
+    """
+
+    def __init__(self, backend: Backend, config: DepthNodeConfig,
+                 publish: Callable[[DepthEstimate], None], wants_normals: Callable[[], bool],
+                 stats: StreamStats, report: Callable[[str], None]) -> None:
+        self._backend = backend
+        self._config = config
+        self._publish = publish
+        self._wants_normals = wants_normals
+        self._stats = stats
+        self._report = report
+        self._lock = threading.Lock()
+        self._generation = 0
+        self._rebuild = False
+        self._reset_reason = ''
+        self._unbilled_s = 0.0
+        self._normals = wants_normals()
+        self.last_estimate: DepthEstimate | None = None
+        self.perception: PerceptionLike = backend.perception(config, self._normals)
+        window, overlap = PRESETS[config.stream.preset]
+        self._pacer = Pacer()
+        self._worker = Worker(self._process, self._failed, 4 * (window - overlap) + 1)
+
+    @property
+    def waiting(self) -> int:
+        """How many frames wait to be computed."""
+        return self._worker.waiting
+
+    def idle(self) -> bool:
+        """Return True if nothing waits and nothing runs."""
+        return self._worker.idle()
+
+    def describe(self) -> dict[str, str]:
+        """Return what runs, for diagnostics."""
+        config = self._config
+        window, overlap = PRESETS[config.stream.preset]
+        values = {'model': config.model, 'preset': config.stream.preset,
+                  'execution': config.execution, 'window_latents': str(window),
+                  'overlap_latents': str(overlap), 'waiting': str(self.waiting),
+                  'normals': 'computed' if self._normals else 'not asked for'}
+        if self.last_estimate is not None:
+            values['window'] = str(self.last_estimate.window_id)
+        return values
+
+    def offer(self, pair: Pair) -> None:
+        """Take a pair or, to keep the pace, drop it; return at once."""
+        if not self._pacer.admit(pair.stamp_ns):
+            self._stats.count('drops')
+            return
+        replaced = self._worker.replaced
+        self._worker.submit((self._generation, pair))
+        self._stats.count('drops', self._worker.replaced - replaced)
+
+    def restart(self, reason: str, config: DepthNodeConfig | None = None) -> None:
+        """Forget what waits and runs; start a new stream, with new options if given."""
+        with self._lock:
+            self._generation += 1
+            self._reset_reason = reason
+            if config is not None:
+                self._config = config
+                self._rebuild = True
+        self._worker.clear()
+
+    def close(self, timeout_s: float) -> None:
+        """End the thread; a computation that lasts longer ends unheard."""
+        self.restart('closed')
+        self._worker.stop(timeout_s)
+
+    def _process(self, item: tuple[int, Pair]) -> None:
+        generation, pair = item
+        if generation != self._generation:
+            return
+        start = time.perf_counter()
+        try:
+            frame = frame_from_pair(pair, self._unusable)
+        except ValueError as error:
+            self._stats.count('bad_frames')
+            self._unusable(str(error))
+            return
+        self._stats.span('decode', time.perf_counter() - start)
+        estimates = self._compute(frame)
+        for estimate in estimates:
+            self._hand_over(generation, estimate)
+
+    def _compute(self, frame: Frame) -> list[DepthEstimate]:
+        self._renew()
+        start = time.perf_counter()
+        estimates = self.perception.push(frame)
+        self._unbilled_s += time.perf_counter() - start
+        if estimates:
+            seconds = self._unbilled_s / len(estimates)
+            self._unbilled_s = 0.0
+            self._pacer.observe(seconds)
+            self._stats.span('compute', seconds)
+        return estimates
+
+    def _renew(self) -> None:
+        """Rebuild or reset the perception chain if that was asked for; keep the weights."""
+        normals = self._wants_normals()
+        with self._lock:
+            rebuild = self._rebuild or normals != self._normals
+            reason, self._reset_reason, self._rebuild = self._reset_reason, '', False
+            config, self._normals = self._config, normals
+        if rebuild:
+            self.perception = self._backend.perception(config, normals)
+        elif reason:
+            self.perception.reset(reason)
+        if rebuild or reason:
+            self._unbilled_s = 0.0
+
+    def _hand_over(self, generation: int, estimate: DepthEstimate) -> None:
+        with self._lock:
+            if generation != self._generation:
+                return
+            start = time.perf_counter()
+            self._publish(estimate)
+            self._stats.span('publish', time.perf_counter() - start)
+            self.last_estimate = estimate
+
+    def _unusable(self, sentence: str) -> None:
+        self._stats.failed(sentence)
+        self._report(sentence)
+
+    def _failed(self, error: Exception) -> None:
+        sentence = describe_failure(error)
+        with self._lock:
+            self._reset_reason = 'error'
+        self._unusable(sentence)
+        if is_out_of_memory(error):
+            # The traceback holds the tensors of the failed step.
+            error.__traceback__ = None
+            free_memory()
+
+
+def describe_failure(error: Exception) -> str:
+    """Say in one sentence what went wrong while a frame was computed, and what helps."""
+    first_line: Any = str(error).strip().splitlines() or ['']
+    if is_out_of_memory(error):
+        return (f'out of memory ({first_line[0]}): set a smaller stream.preset, or a smaller '
+                'stream.width and stream.height; the frame is lost, the node goes on')
+    return (f'a frame could not be computed ({type(error).__name__}: {first_line[0]}); the stream '
+            'starts anew')
