@@ -1,0 +1,403 @@
+"""
+`DKTPipeline`: a clip in, disparity or normals out.
+
+The networks are those of diffusers; what makes them DKT is here: the layout of the input
+channels, the stored prompt rows, the reference's schedule and its joint windows. A live preset
+goes through `WindowStream`, the very code a camera's stream goes through.
+"""
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import (
+    AutoencoderKLWan,
+    DiffusionPipeline,
+    FlowMatchEulerDiscreteScheduler,
+    WanTransformer3DModel,
+)
+from diffusers.utils import BaseOutput, logging
+from diffusers.utils.torch_utils import randn_tensor
+
+from dkt_ros.config import PRESETS
+from dkt_ros.errors import UserError
+from dkt_ros.model import imaging
+from dkt_ros.model.causal_vae import (
+    decode_clip,
+    encode_clip,
+    latent_statistics,
+    spatial_ratio,
+    temporal_ratio,
+)
+from dkt_ros.model.folder import check_model_folder, check_same_keys, replace_folder
+from dkt_ros.model.prompt import PromptRows
+from dkt_ros.model.sampler import (
+    INITIAL_NOISES,
+    FlowSchedule,
+    denoise_joint,
+    flow_schedule,
+    joint_windows,
+)
+from dkt_ros.model.wan_layers import use_fast_layers
+from dkt_ros.model.windows import WindowShape, WindowStream
+
+FAITHFUL = 'faithful'
+FAITHFUL_WINDOW = (21, 3)
+FAITHFUL_SEED = 1
+SCHEDULE_SHIFT = 5.0
+NUM_IMAGE_TOKENS = 257
+MAX_SHARD_SIZE = '14MB'
+
+
+@dataclass
+class DKTOutput(BaseOutput):
+    """
+    What the pipeline gives back.
+
+    Attributes
+    ----------
+    prediction : (T, H, W) or (T, H, W, 3) float32
+        Affine-invariant disparity, larger is nearer, or unit normals in the optical frame.
+        A NumPy array, or a tensor for `output_type='pt'`.
+    latents : (1, z, T', h, w) torch.Tensor or None
+        Clean latents of the prediction; None for the live presets, whose memory is bounded.
+
+    """
+
+    prediction: np.ndarray | torch.Tensor
+    latents: torch.Tensor | None = None
+
+
+class DKTPipeline(DiffusionPipeline):
+    """
+    Video to disparity or normals.
+
+    Parameters
+    ----------
+    transformer : WanTransformer3DModel
+        Input channels: noisy target, RGB latents, and zeros for whatever is left.
+    vae : AutoencoderKLWan
+        For RGB and target alike.
+    scheduler : FlowMatchEulerDiscreteScheduler
+        With the reference's shift.
+    prompt_rows : PromptRows
+        The tasks and their text embeddings.
+    default_num_inference_steps : int
+        Denoising steps when none are asked for.
+    initial_noise : str
+        `gaussian`, or `zeros` for a model trained to start from zeros.
+    default_height, default_width : int
+        Working size when none is asked for [px].
+
+    """
+
+    model_cpu_offload_seq = 'transformer->vae'
+
+    def __init__(self, transformer: WanTransformer3DModel, vae: AutoencoderKLWan,
+                 scheduler: FlowMatchEulerDiscreteScheduler, prompt_rows: PromptRows,
+                 default_num_inference_steps: int = 5, initial_noise: str = 'gaussian',
+                 default_height: int = 480, default_width: int = 832) -> None:
+        super().__init__()
+        self.register_modules(transformer=transformer, vae=vae, scheduler=scheduler,
+                              prompt_rows=prompt_rows)
+        self.register_to_config(default_num_inference_steps=default_num_inference_steps,
+                                initial_noise=initial_noise, default_height=default_height,
+                                default_width=default_width)
+        self._check_components()
+        use_fast_layers(vae)
+        for module in (transformer, vae, prompt_rows):
+            module.eval().requires_grad_(False)
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path, **kwargs) -> DKTPipeline:
+        """
+        Load a model folder.
+
+        Parameters
+        ----------
+        folder : str or Path
+            A folder on disk, safetensors only.
+        **kwargs
+            As for diffusers; `torch_dtype` is float32 unless given.
+
+        Raises
+        ------
+        UserError
+            If the folder or a file in it is missing, broken, a pickle or not a DKT model.
+
+        """
+        folder = check_model_folder(folder, cls.__name__)
+        dtype = kwargs.pop('dtype', kwargs.pop('torch_dtype', torch.float32))
+        kwargs = {**kwargs, 'use_safetensors': True, 'local_files_only': True}
+        try:
+            with _no_loading_bar():
+                pipeline = super().from_pretrained(str(folder), dtype=dtype, **kwargs)
+        except (ValueError, RuntimeError, OSError, KeyError, TypeError) as error:
+            reason = ' '.join(str(error).split())[:300]
+            raise UserError(f'model folder {folder} cannot be loaded ({reason}); copy it again, '
+                            'or train or prepare it anew') from error
+        for name in ('transformer', 'vae', 'prompt_rows'):
+            check_same_keys(folder / name, set(getattr(pipeline, name).state_dict()))
+        return pipeline
+
+    def _check_components(self) -> None:
+        latent_statistics(self.vae)
+        z, config = self.vae.config.z_dim, self.transformer.config
+        if config.out_channels != z or config.in_channels < 2 * z:
+            raise ValueError(f'the transformer has {config.in_channels} input and '
+                             f'{config.out_channels} output channels; for the {z} latent channels '
+                             f'of the VAE it needs at least {2 * z} and exactly {z}')
+        if self.prompt_rows.config.text_dim != config.text_dim:
+            raise ValueError(f'prompt rows have {self.prompt_rows.config.text_dim} values, the '
+                             f'transformer wants text_dim {config.text_dim}')
+        if self.config.initial_noise not in INITIAL_NOISES:
+            raise ValueError(f'initial_noise is {self.config.initial_noise!r}; allowed: '
+                             f'{", ".join(map(repr, INITIAL_NOISES))}')
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """Names of the tasks this model was trained for."""
+        return self.prompt_rows.tasks
+
+    @property
+    def size_multiple(self) -> tuple[int, int]:
+        """Working height and width must be multiples of these [px]."""
+        ratio = spatial_ratio(self.vae)
+        return ratio * self.transformer.config.patch_size[1], \
+            ratio * self.transformer.config.patch_size[2]
+
+    def check_size(self, height: int, width: int) -> None:
+        """Raise UserError unless the networks can work at this size [px]."""
+        rows, columns = self.size_multiple
+        if height < 1 or width < 1 or height % rows or width % columns:
+            raise UserError(f'working size is {width}x{height}; the width must be a multiple of '
+                            f'{columns} and the height of {rows}')
+
+    def working_size(self, height: int | None, width: int | None,
+                     is_portrait: bool = False) -> tuple[int, int]:
+        """Return (height, width): what is given, else the model's own, turned for portrait."""
+        default = (self.config.default_height, self.config.default_width)
+        if is_portrait and not (height or width) and default[0] < default[1]:
+            default = default[::-1]
+        size = (height or default[0], width or default[1])
+        self.check_size(*size)
+        return size
+
+    def schedule(self, num_inference_steps: int | None = None,
+                 round_timesteps: bool = False) -> FlowSchedule:
+        """Return the noise levels; without a count those of the model's own."""
+        steps = num_inference_steps or self.config.default_num_inference_steps
+        return flow_schedule(self.scheduler, steps, round_timesteps)
+
+    def velocity_of(self, tasks: Sequence[str]) -> Callable[..., torch.Tensor]:
+        """
+        Return the network as a function of (latents, timestep, rgb_latents).
+
+        The function takes latents (len(tasks), z, k, h, w), a timestep () and RGB latents
+        (1, z, k, h, w); row i of the result is the velocity of tasks[i].
+        """
+        network, dtype = self.transformer, self.transformer.dtype
+        text = self.prompt_rows(tasks).to(self.transformer.device, dtype)
+        image = None
+        if network.config.image_dim is not None:
+            image = text.new_zeros(len(tasks), NUM_IMAGE_TOKENS, network.config.image_dim)
+
+        def velocity(latents: torch.Tensor, timestep: torch.Tensor,
+                     rgb_latents: torch.Tensor) -> torch.Tensor:
+            inputs = self._network_input(latents, rgb_latents.to(latents)).to(dtype)
+            times = timestep.to(latents.device).expand(len(latents))
+            result = network(inputs, times, text, image, return_dict=False)[0]
+            return result.to(latents.dtype)
+
+        return velocity
+
+    def _network_input(self, latents: torch.Tensor, rgb: torch.Tensor) -> torch.Tensor:
+        """Concatenate noisy target, RGB and the zero channels the checkpoint may have."""
+        rgb = rgb.expand(len(latents), -1, -1, -1, -1)
+        missing = self.transformer.config.in_channels - latents.shape[1] - rgb.shape[1]
+        zeros = latents.new_zeros(len(latents), missing, *latents.shape[2:])
+        return torch.cat([latents, rgb, zeros], dim=1)
+
+    def encode_rgb(self, frames: np.ndarray, height: int, width: int) -> torch.Tensor:
+        """Encode (T, H, W, 3) uint8, resized and padded to ratio * N + 1, to RGB latents."""
+        frames = imaging.pad_clip(imaging.resize_rgb(frames, height, width),
+                                  temporal_ratio(self.vae))
+        return encode_clip(self.vae, imaging.to_video(frames).to(self.vae.device))
+
+    @torch.no_grad()
+    def __call__(self, frames: np.ndarray, task: str = 'depth', *,
+                 num_inference_steps: int | None = None, height: int | None = None,
+                 width: int | None = None, preset: str = 'balanced',
+                 window_latents: int | None = None, overlap_latents: int | None = None,
+                 generator: torch.Generator | None = None, noise: torch.Tensor | None = None,
+                 output_size: str = 'input', output_type: str = 'np') -> DKTOutput:
+        """
+        Predict disparity or normals of a clip.
+
+        Parameters
+        ----------
+        frames : (T, H, W, 3) uint8
+            R first; any T from 1 up, any size.
+        task : str
+            One of `tasks`.
+        num_inference_steps : int, optional
+            Denoising steps; the model's own when not given.
+        height, width : int, optional
+            Working size [px], multiples of `size_multiple`; the model's own when not given.
+        preset : str
+            A live preset (bounded memory), or `faithful`: the reference's joint windows, its
+            rotation of portrait clips and its rounded timesteps.
+        window_latents, overlap_latents : int, optional
+            Another window than the preset's.
+        generator : torch.Generator, optional
+            Source of the noise.
+        noise : (1, z, T', h, w) torch.Tensor, optional
+            For `faithful`: the start of the clip.
+        output_size : str
+            `input` for maps of the frames' size, `working` for the size worked at.
+        output_type : str
+            `np` or `pt`.
+
+        Returns
+        -------
+        DKTOutput
+            The prediction has T frames.
+
+        """
+        imaging.check_frames(frames)
+        _check_choice('preset', preset, (*PRESETS, FAITHFUL))
+        _check_choice('task', task, self.tasks)
+        _check_choice('output_size', output_size, ('input', 'working'))
+        _check_choice('output_type', output_type, ('np', 'pt'))
+        window = PRESETS.get(preset, FAITHFUL_WINDOW)
+        shape = WindowShape(window_latents or window[0],
+                            window[1] if overlap_latents is None else overlap_latents)
+        run = self._faithful if preset == FAITHFUL else self._live
+        maps, latents = run(frames, task, shape, num_inference_steps, height, width, generator,
+                            noise, output_size)
+        prediction = torch.from_numpy(maps) if output_type == 'pt' else maps
+        return DKTOutput(prediction=prediction, latents=latents)
+
+    def _live(self, frames, task, shape, steps, height, width, generator, noise, output_size):
+        if noise is not None:
+            raise ValueError(f'noise is {tuple(noise.shape)}; only preset {FAITHFUL!r} takes it')
+        size = frames.shape[1:3]
+        height, width = self.working_size(height, width, is_portrait=size[0] > size[1])
+        seed = FAITHFUL_SEED
+        if generator is not None:
+            seed = int(torch.randint(2 ** 31, (), generator=generator, device=generator.device))
+        stream = WindowStream(self, (task,), shape, height, width, steps, seed)
+        results = []
+        with self.progress_bar(total=len(frames)) as progress:
+            for window in self._windows(stream, frames):
+                maps = window.maps[task]
+                results.append(imaging.resize_maps(maps, *size) if output_size == 'input'
+                               else maps)
+                progress.update(window.num_frames)
+        return np.concatenate(results), None
+
+    @staticmethod
+    def _windows(stream: WindowStream, frames: np.ndarray):
+        for frame in frames:
+            window = stream.push(frame)
+            if window is not None:
+                yield window
+        window = stream.flush()
+        if window is not None:
+            yield window
+
+    def _faithful(self, frames, task, shape, steps, height, width, generator, noise, output_size):
+        is_portrait = frames.shape[1] > frames.shape[2]
+        if is_portrait:
+            frames = imaging.rotate_clip(frames)
+        height, width = self.working_size(height, width)
+        rgb = self.encode_rgb(frames, height, width)
+        latents = self._denoise_clip(rgb, task, shape, steps, generator, noise)
+        video = decode_clip(self.vae, latents)[0, :, :len(frames)]
+        maps = imaging.to_maps(video, task, clamp=True)
+        if output_size == 'input':
+            maps = imaging.resize_maps(maps, *frames.shape[1:3], mode='bicubic')
+        return (imaging.rotate_maps_back(maps) if is_portrait else maps), latents
+
+    def _denoise_clip(self, rgb, task, shape, steps, generator, noise) -> torch.Tensor:
+        schedule = self.schedule(steps, round_timesteps=True)
+        if noise is None:
+            noise = self._clip_noise(rgb, generator)
+        if noise.shape != rgb.shape:
+            raise ValueError(f'noise is {tuple(noise.shape)}; {tuple(rgb.shape)} is expected')
+        velocity = self.velocity_of((task,))
+        parts = joint_windows(rgb.shape[2], shape.window_latents, shape.overlap_latents)
+        with self.progress_bar(total=schedule.num_steps * len(parts)) as progress:
+            return denoise_joint(lambda x, t, part: velocity(x, t, rgb[:, :, part]),
+                                 noise.to(rgb), schedule, shape.window_latents,
+                                 shape.overlap_latents, progress.update)
+
+    def _clip_noise(self, rgb: torch.Tensor, generator: torch.Generator | None) -> torch.Tensor:
+        if self.config.initial_noise == 'zeros':
+            return torch.zeros_like(rgb)
+        generator = generator or torch.Generator().manual_seed(FAITHFUL_SEED)
+        return randn_tensor(rgb.shape, generator=generator, device=rgb.device)
+
+
+@contextlib.contextmanager
+def _no_loading_bar() -> Iterator[None]:
+    was_enabled = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            logging.enable_progress_bar()
+
+
+def _check_choice(name: str, value: str, allowed: Sequence[str]) -> None:
+    if value not in allowed:
+        raise UserError(f'{name} is {value!r}; allowed: {", ".join(map(repr, allowed))}')
+
+
+def save_model_folder(folder: str | Path, transformer: WanTransformer3DModel,
+                      vae: AutoencoderKLWan, prompt_rows: dict[str, torch.Tensor],
+                      num_text_tokens: int | None = None, dtype: torch.dtype = torch.float16,
+                      **config) -> Path:
+    """
+    Write trained networks as a model folder, in one go.
+
+    Parameters
+    ----------
+    folder : str or Path
+        Where to; an older model there is replaced, its documents are kept.
+    transformer, vae : torch.nn.Module
+        Not changed.
+    prompt_rows : dict of str to (n, text_dim) torch.Tensor
+        The rows of each task.
+    num_text_tokens : int, optional
+        Rows the network is given, zero-padded; those of the longest task when not given.
+    dtype : torch.dtype
+        How weights are stored.
+    **config
+        The scalars of `DKTPipeline`: default_num_inference_steps, initial_noise, ...
+
+    Returns
+    -------
+    Path
+        The folder.
+
+    """
+    networks = [_stored(module, dtype) for module in (transformer, vae)]
+    rows = PromptRows.from_rows({task: row.detach().float().cpu()
+                                 for task, row in prompt_rows.items()}, num_text_tokens)
+    scheduler = FlowMatchEulerDiscreteScheduler(shift=SCHEDULE_SHIFT)
+    pipeline = DKTPipeline(*networks, scheduler, _stored(rows, dtype), **config)
+    replace_folder(Path(folder), lambda new: pipeline.save_pretrained(
+        str(new), safe_serialization=True, max_shard_size=MAX_SHARD_SIZE))
+    return Path(folder)
+
+
+def _stored(module: torch.nn.Module, dtype: torch.dtype) -> torch.nn.Module:
+    # Module.to and not diffusers' own, which warns: loading gives float32 again
+    return torch.nn.Module.to(copy.deepcopy(module), 'cpu', dtype)
