@@ -17,6 +17,17 @@ NOISE_FLOOR = 0.003
 
 
 @dataclass(frozen=True)
+class _Quality:
+    noise: float  # what scores a line, as a share of depth
+    quantile: float  # of the residuals, which tells their spread
+    sigmas: float  # what that quantile is in standard deviations
+
+
+# A model is tried as a good one first, then as a rough one.
+GOOD, ROUGH = _Quality(0.01, 0.25, 0.45), _Quality(0.04, 0.5, 0.8)
+
+
+@dataclass(frozen=True)
 class RobustFit:
     """
     inverse depth = scale * disparity + shift, and how well that holds.
@@ -103,13 +114,20 @@ def fit_robust(disparity: np.ndarray, depth: np.ndarray, tolerance: float,
 
     """
     disparity, depth = np.asarray(disparity, np.float64), np.asarray(depth, np.float64)
-    start = _best_line(disparity, depth, rng)
+    good = _fit_as(GOOD, disparity, depth, tolerance, rng)
+    rough = _fit_as(ROUGH, disparity, depth, tolerance, rng)
+    if good is None or rough is None:
+        return good or rough
+    return good if good.inlier_ratio >= 0.6 * rough.inlier_ratio else rough
+
+
+def _fit_as(quality: _Quality, disparity: np.ndarray, depth: np.ndarray,
+            tolerance: float, rng: np.random.Generator) -> RobustFit | None:
+    start = _best_line(disparity, depth, quality.noise, rng)
     if start is None:
         return None
-    scale, shift = _refine(disparity, depth, start, tolerance)
-    if not scale > 0:
-        return None
-    return evaluate_fit(disparity, depth, scale, shift, tolerance)
+    scale, shift = _refine(disparity, depth, start, tolerance, quality)
+    return evaluate_fit(disparity, depth, scale, shift, tolerance) if scale > 0 else None
 
 
 def evaluate_fit(disparity: np.ndarray, depth: np.ndarray, scale: float, shift: float,
@@ -192,8 +210,8 @@ def _residuals(disparity: np.ndarray, depth: np.ndarray, scale: float | np.ndarr
     return (scale * disparity + shift) * depth - 1.0
 
 
-def _best_line(disparity: np.ndarray, depth: np.ndarray, rng: np.random.Generator
-               ) -> tuple[float, float] | None:
+def _best_line(disparity: np.ndarray, depth: np.ndarray, noise: float,
+               rng: np.random.Generator) -> tuple[float, float] | None:
     low, high = np.percentile(disparity, (2, 98))
     first, second = rng.integers(0, disparity.size, (2, 8 * NUM_HYPOTHESES))
     step = disparity[second] - disparity[first]
@@ -208,17 +226,18 @@ def _best_line(disparity: np.ndarray, depth: np.ndarray, rng: np.random.Generato
     some = rng.integers(0, disparity.size, NUM_SCORED)
     residuals = _residuals(disparity[some], depth[some], scales[:, None], shifts[:, None])
     # Far behind costs little (glass does that), far in front much (nothing does that).
-    costs = np.log1p((np.clip(residuals, -0.5, 0.04) / 0.01) ** 2).mean(axis=1)
+    costs = np.log1p((np.clip(residuals, -0.5, 4 * noise) / noise) ** 2).mean(axis=1)
     best = int(np.argmin(costs))
     return float(scales[best]), float(shifts[best])
 
 
 def _refine(disparity: np.ndarray, depth: np.ndarray, start: tuple[float, float],
-            tolerance: float) -> tuple[float, float]:
+            tolerance: float, quality: _Quality) -> tuple[float, float]:
     scale, shift = start
     for _ in range(15):
         residuals = _residuals(disparity, depth, scale, shift)
-        sigma = max(float(np.quantile(np.abs(residuals), 0.25)) / 0.45, NOISE_FLOOR)
+        near = float(np.quantile(np.abs(residuals), quality.quantile))
+        sigma = max(near / quality.sigmas, NOISE_FLOOR)
         cut = np.where(residuals > 0, min(3.0 * sigma, tolerance), min(4.7 * sigma, tolerance))
         weights = np.maximum(1.0 - (residuals / cut) ** 2, 0.0) ** 2
         if np.count_nonzero(weights) < 10:
