@@ -22,6 +22,7 @@ from dkt_ros.material import Material
 TILE_WIDTH = 320
 LABEL_HEIGHT = 24
 GAP = 4
+MAX_ERROR_M = 0.1
 WHITE, INK = (255, 255, 255), (30, 30, 30)
 MATERIAL_COLORS = {Material.BACKGROUND: (70, 70, 70), Material.TRANSPARENT: (80, 200, 255),
                    Material.TRANSLUCENT: (150, 120, 255), Material.REFLECTIVE: (255, 200, 60),
@@ -47,6 +48,14 @@ def depth_range(*depths: np.ndarray | None) -> tuple[float, float]:
     return float(max(0.05, near - margin)), float(far + margin)
 
 
+def _spread(values: np.ndarray) -> tuple[float, float]:
+    finite = values[np.isfinite(values)]
+    if not finite.size:
+        return 0.0, 1.0
+    low, high = np.percentile(finite, [1, 99])
+    return float(low), float(max(high, low + 1e-6))
+
+
 def panels(estimate: DepthEstimate, truth: SceneFrame | None = None) -> dict[str, np.ndarray]:
     """
     Return the pictures of one frame by title, each (H, W, 3) uint8.
@@ -63,7 +72,8 @@ def panels(estimate: DepthEstimate, truth: SceneFrame | None = None) -> dict[str
     if estimate.depth is not None and np.isfinite(estimate.depth).any():
         result['our depth'] = depth_to_rgb(estimate.depth, near, far)
     else:
-        result['our disparity (no metres)'] = disparity_to_rgb(estimate.disparity)
+        result['our disparity (no metres)'] = disparity_to_rgb(
+            estimate.disparity, *_spread(estimate.disparity))
     if true_depth is not None:
         result['true depth'] = depth_to_rgb(true_depth, near, far)
     if estimate.normals is not None:
@@ -71,7 +81,8 @@ def panels(estimate: DepthEstimate, truth: SceneFrame | None = None) -> dict[str
     if estimate.mask is not None:
         result['mask: sensor wrong or blind'] = mask_to_rgb(estimate.mask)
     if true_depth is not None and estimate.depth is not None:
-        result['error of our depth, 0 to 10 cm'] = error_to_rgb(estimate.depth - true_depth, 0.1)
+        result[f'error of our depth, 0 to {MAX_ERROR_M * 100:g} cm'] = error_to_rgb(
+            estimate.depth, true_depth, MAX_ERROR_M)
     return result
 
 

@@ -20,7 +20,7 @@ SOURCES = ('sensor', 'filled', 'dkt', 'fused')
 METRICS = ('mae_m', 'rel', 'rmse_m', 'delta_105', 'delta_110', 'delta_125', 'coverage',
            'median_bias_m')
 MIN_PIXELS = 50
-"""A class with fewer pixels in a clip is left out of that clip's table."""
+"""A class with fewer pixels in a frame is left out of that frame."""
 
 
 def class_masks(material: np.ndarray | None, truth: np.ndarray) -> dict[str, np.ndarray]:
@@ -75,16 +75,18 @@ class ClipScore:
             self._depths.setdefault(source, []).append(depth)
 
     def table(self) -> dict[str, dict[str, dict[str, float]]]:
-        """Return the metrics of all pixels together, by class, then by source."""
+        """Return the metrics, mean over the frames, by class, then by source."""
         if not self._truth:
             return {}
         truth = np.stack(self._truth)
         known = all(material is not None for material in self._material)
         masks = class_masks(np.stack(self._material) if known else None, truth)
+        for mask in masks.values():
+            mask[mask.sum(axis=(1, 2)) < MIN_PIXELS] = False
         depths = {source: np.stack(items) for source, items in self._depths.items()
                   if len(items) == len(truth)}
         return {name: {source: score(depth, truth, mask) for source, depth in depths.items()}
-                for name, mask in masks.items() if mask.sum() >= MIN_PIXELS}
+                for name, mask in masks.items() if mask.any()}
 
 
 def score(depth: np.ndarray, truth: np.ndarray, mask: np.ndarray) -> dict[str, float]:

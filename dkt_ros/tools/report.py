@@ -1,0 +1,61 @@
+"""Figures for people: the table on the screen and in Markdown."""
+from __future__ import annotations
+
+from rich.table import Table
+
+from dkt_ros.tools.scoring import CLASSES
+
+SHORT = (('mae_m', 'MAE mm', 1000.0, '.1f'), ('rel', 'REL', 1.0, '.3f'),
+         ('rmse_m', 'RMSE mm', 1000.0, '.1f'), ('delta_105', 'd1.05', 1.0, '.3f'),
+         ('delta_110', 'd1.10', 1.0, '.3f'), ('delta_125', 'd1.25', 1.0, '.3f'),
+         ('coverage', 'coverage', 1.0, '.3f'), ('median_bias_m', 'bias mm', 1000.0, '+.1f'))
+MISSING = '-'
+
+
+def table_rows(scores: dict[str, dict[str, dict[str, float]]],
+               metrics: tuple[str, ...] | None = None) -> tuple[list[str], list[list[str]]]:
+    """
+    Return the header and the rows of a table of scores, as text.
+
+    Parameters
+    ----------
+    scores : dict
+        Figures by class, then by source, then by metric.
+    metrics : tuple of str, optional
+        Which metrics; all of them by default.
+
+    """
+    columns = [column for column in SHORT if metrics is None or column[0] in metrics]
+    header = ['pixels', 'source', *(title for _, title, _, _ in columns)]
+    rows = []
+    for name in CLASSES:
+        for source, row in scores.get(name, {}).items():
+            rows.append([name, source, *(_number(row.get(key), factor, style)
+                                         for key, _, factor, style in columns)])
+    return header, rows
+
+
+def rich_table(scores: dict, title: str, metrics: tuple[str, ...] | None = None) -> Table:
+    """Return a table for the screen; a line under each class."""
+    header, rows = table_rows(scores, metrics)
+    table = Table(title=title)
+    for index, name in enumerate(header):
+        table.add_column(name, justify='left' if index < 2 else 'right')
+    for index, row in enumerate(rows):
+        first = not index or rows[index - 1][0] != row[0]
+        last = index + 1 == len(rows) or rows[index + 1][0] != row[0]
+        table.add_row(row[0] if first else '', *row[1:], end_section=last)
+    return table
+
+
+def markdown_table(scores: dict, metrics: tuple[str, ...] | None = None) -> str:
+    """Return the same table in Markdown."""
+    header, rows = table_rows(scores, metrics)
+    lines = [header, ['---'] * len(header), *rows]
+    return '\n'.join('| ' + ' | '.join(line) + ' |' for line in lines) + '\n'
+
+
+def _number(value: float | None, factor: float, style: str) -> str:
+    if value is None or value != value:
+        return MISSING
+    return format(value * factor, style)
