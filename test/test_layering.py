@@ -1,26 +1,15 @@
 """Imports point downward: arrays -> networks, data -> stream -> nodes, tools -> cli."""
-import ast
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from source_tree import PACKAGE, files, imports, name_of
 
-PACKAGE = Path(__file__).resolve().parents[1] / 'dkt_ros'
 ROS = {'rclpy', 'builtin_interfaces', 'std_srvs', 'cv_bridge', 'launch', 'launch_ros',
        'message_filters', 'ament_index_python', 'diagnostic_updater', 'sensor_msgs_py'}
 NETWORKS = {'torch', 'diffusers', 'transformers', 'peft', 'accelerate', 'safetensors'}
 LEVELS = {'arrays': 0, 'model': 1, 'data': 1, 'grasp': 1, 'stream': 2, 'nodes': 3, 'tools': 3,
           'cli': 4}
-
-
-def files():
-    return sorted(path for path in PACKAGE.rglob('*.py') if '__pycache__' not in path.parts)
-
-
-def name_of(path):
-    parts = path.relative_to(PACKAGE.parent).with_suffix('').parts
-    return '.'.join(parts[:-1] if parts[-1] == '__init__' else parts)
 
 
 def room(module):
@@ -31,24 +20,6 @@ def room(module):
     if parts[1] in LEVELS:
         return parts[1]
     return 'stream' if parts[1] in ('stream', 'perception') else 'arrays'
-
-
-def imports(path):
-    """Return every module that a file imports, late imports and importlib calls included."""
-    found = set()
-    module = name_of(path)
-    package = module if path.name == '__init__.py' else module.rpartition('.')[0]
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            parts = package.split('.')
-            base = '.'.join(parts[:len(parts) - node.level + 1]) if node.level else ''
-            base = '.'.join(filter(None, [base, node.module]))
-            found |= {base} | {f'{base}.{alias.name}' for alias in node.names}
-        elif isinstance(node, ast.Call) and getattr(node.func, 'attr', '') == 'import_module':
-            found |= {a.value for a in node.args[:1] if isinstance(a, ast.Constant)}
-    return found
 
 
 def is_ros(module):

@@ -3,12 +3,14 @@ import configparser
 import importlib.metadata
 import re
 import subprocess
+import sys
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from source_tree import files, imports
 
 import dkt_ros
 
@@ -84,6 +86,17 @@ def test_every_requirement_and_what_it_needs_is_pinned():
         todo += [r for r in map(Requirement, needed)
                  if r.marker is None or r.marker.evaluate({'extra': ''})]
     assert seen - pinned == set()
+
+
+def test_every_library_that_is_imported_is_required():
+    owners = importlib.metadata.packages_distributions()
+    texts = [SETUP['options']['install_requires'], *SETUP['options.extras_require'].values()]
+    required = {canonicalize_name(Requirement(line).name)
+                for text in texts for line in requirement_lines(text)}
+    imported = {module.split('.')[0] for path in files() if 'worker' not in path.parts
+                for module in imports(path)} - sys.stdlib_module_names - {'dkt_ros'}
+    assert [name for name in sorted(imported) if name in owners and not required.intersection(
+        map(canonicalize_name, owners[name]))] == []
 
 
 def test_pins_are_plain_released_versions():

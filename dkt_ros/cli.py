@@ -1,0 +1,196 @@
+"""
+The command line: one function a verb, imported late so that `dkt --help` is instant.
+
+A verb leaves with 0 only when it did what was asked, with 2 for a mistake of the user (one
+sentence on stderr), with 1 for anything unexpected and with 130 when interrupted.
+"""
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import dkt_ros
+from dkt_ros.errors import UserError
+
+app = typer.Typer(name='dkt', no_args_is_help=True, add_completion=False,
+                  pretty_exceptions_enable=False, rich_markup_mode='markdown',
+                  help='Metric depth, normals and points for transparent objects.')
+scenes = typer.Typer(no_args_is_help=True, help='Look at scene folders: check, show, stats.')
+bench = typer.Typer(no_args_is_help=True, help='Speed, age and memory: stream, ros.')
+app.add_typer(scenes, name='scenes')
+app.add_typer(bench, name='bench')
+
+Out = Annotated[Path, typer.Option(help='Folder for the results.')]
+Json = Annotated[Path | None, typer.Option('--json', help='Also write the figures to this file.')]
+Model = Annotated[str, typer.Option(help='A bundled model or the path of a model folder.')]
+
+
+def verb(group: typer.Typer) -> Callable[[Callable], Callable]:
+    """Register a function as a verb whose mistakes end in one sentence and an exit code."""
+
+    def register(function: Callable[..., None]) -> Callable[..., None]:
+        @functools.wraps(function)
+        def run(*args: object, **kwargs: object) -> None:
+            try:
+                function(*args, **kwargs)
+            except UserError as error:
+                typer.secho(f'dkt: {error}', err=True, fg=typer.colors.RED)
+                raise typer.Exit(2) from None
+            except KeyboardInterrupt:
+                raise typer.Exit(130) from None
+
+        return group.command()(run)
+
+    return register
+
+
+def main() -> None:
+    """Entry point of `dkt`."""
+    app()
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f'dkt_ros {dkt_ros.__version__}')
+        raise typer.Exit()
+
+
+@app.callback()
+def _options(version: Annotated[bool, typer.Option(
+        '--version', callback=_print_version, is_eager=True,
+        help='Print the version and leave.')] = False) -> None:
+    pass
+
+
+@verb(app)
+def render(
+    out: Annotated[Path | None, typer.Option(help='Folder for the scenes.')] = None,
+    num_scenes: Annotated[int, typer.Option(min=1, help='How many scenes.')] = 1,
+    num_frames: Annotated[int | None, typer.Option(min=1, help='Frames a scene.')] = None,
+    size: Annotated[str | None, typer.Option(metavar='WxH', help='Image size [px].')] = None,
+    seed: Annotated[int, typer.Option(
+        min=0, help='Seed of the first scene; from 1000000 up for evaluation only.')] = 0,
+    preset: Annotated[str | None, typer.Option(help='Name that fixes the difficulty.')] = None,
+    shard: Annotated[str, typer.Option(
+        metavar='I/N', help='Render every N-th scene only, from the I-th on (I from 0).')] = '0/1',
+    config: Annotated[Path | None, typer.Option(help='YAML file with options.')] = None,
+    setup: Annotated[bool, typer.Option(
+        '--setup', help='Make the interpreter that has Blender, then leave.')] = False,
+    json: Json = None,
+) -> None:
+    """
+    Render scenes of transparent, shiny and plain things, with truth and a sensor's depth.
+
+    A run that was killed goes on where it stopped. Example:
+    `dkt render --out scenes --num-scenes 10 --size 320x240 --seed 7`
+    """
+    if setup:
+        from dkt_ros.tools.render.setup import set_up
+        typer.echo(f'the renderer is ready in {set_up()}')
+        return
+    if out is None:
+        raise UserError('--out is missing; name the folder for the scenes')
+    from dkt_ros.config import RenderConfig
+    from dkt_ros.tools.render.run import run_render
+    width, height = _two_numbers(size, 'x', '--size') if size else (None, None)
+    changes = {'preset': preset, 'num_frames': num_frames, 'width': width, 'height': height}
+    base = RenderConfig.from_yaml(config) if config else RenderConfig()
+    options = dataclasses.replace(base, **{k: v for k, v in changes.items() if v is not None})
+    _finish(run_render(out, num_scenes, seed, options, _two_numbers(shard, '/', '--shard')), json)
+
+
+def _two_numbers(text: str, separator: str, option: str) -> tuple[int, int]:
+    first, found, second = text.partition(separator)
+    if not (found and first.isdecimal() and second.isdecimal()):
+        raise UserError(f'{option} is {text!r}; two numbers with {separator!r} between are '
+                        'expected')
+    return int(first), int(second)
+
+
+Folder = Annotated[Path, typer.Argument(
+    metavar='DIR', help='A scene folder or a folder of them.')]
+
+
+@verb(scenes)
+def check(
+    folder: Folder,
+    every: Annotated[int, typer.Option(min=1, help='Read each n-th frame only.')] = 1,
+    json: Json = None,
+) -> None:
+    """
+    Prove that scene folders are whole: files, values, geometry, poses. Leaves with 1 if not.
+
+    Example: `dkt scenes check scenes`
+    """
+    from dkt_ros.tools.scenes import run_check
+    result = run_check(folder, every)
+    _finish(result, json)
+    for problem in result['problems']:
+        typer.echo(problem)
+    typer.echo(f'{result["num_scenes"]} scenes, {len(result["problems"])} problems')
+    if result['problems']:
+        raise typer.Exit(1)
+
+
+@verb(scenes)
+def show(
+    folder: Folder,
+    out: Out = Path('scenes_out'),
+    num_scenes: Annotated[int, typer.Option(min=1, help='Scenes to draw, from the first.')] = 8,
+    num_frames: Annotated[int, typer.Option(min=1, help='Frames of each, from the first.')] = 3,
+) -> None:
+    """
+    Draw scenes: RGB, the sensor's depth, true depth, normals and materials.
+
+    Example: `dkt scenes show scenes --out pictures --num-scenes 4`
+    """
+    from dkt_ros.tools.scenes import run_show
+    for picture in run_show(folder, out, num_scenes, num_frames)['pictures']:
+        typer.echo(picture)
+
+
+@verb(scenes)
+def stats(
+    folder: Folder,
+    every: Annotated[int, typer.Option(min=1, help='Read each n-th frame only.')] = 1,
+    json: Json = None,
+) -> None:
+    """
+    Measure what the sensor does to each material, and if a set is as hard as tabletop-v1.
+
+    Example: `dkt scenes stats scenes --json stats.json`
+    """
+    import rich
+
+    from dkt_ros.tools.scenes import run_stats, stats_table
+    result = run_stats(folder, every)
+    _finish(result, json)
+    rich.print(stats_table(result))
+
+
+@verb(app)
+def train(
+    config: Annotated[Path, typer.Argument(help='YAML file of the run: data, sizes, steps.')],
+    resume: Annotated[bool, typer.Option(
+        '--resume', help='Go on from the last checkpoint of the run.')] = False,
+) -> None:
+    """
+    Train a VAE and a diffusion transformer on scene folders; leaves a model folder.
+
+    Example: `dkt train config/train.yaml`
+    """
+    from dkt_ros.config import TrainConfig
+    options = TrainConfig.from_yaml(config)
+    from dkt_ros.tools.train.loop import run_train
+    typer.echo(f'the model lies in {run_train(options, resume)}')
+
+
+def _finish(figures: dict, json: Path | None) -> None:
+    if json is not None:
+        from dkt_ros.provenance import provenance, write_json
+        write_json(json, {**provenance(), **figures})

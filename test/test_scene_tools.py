@@ -1,0 +1,52 @@
+"""`dkt scenes`: proof, pictures and sensor statistics of folders of scenes."""
+import cv2
+import pytest
+from scene_factory import make_scene
+
+from dkt_ros.errors import UserError
+from dkt_ros.tools.scenes import run_check, run_show, run_stats, stats_table
+
+
+@pytest.fixture
+def folder(tmp_path):
+    make_scene(tmp_path / 'scene_a', num_frames=2)
+    make_scene(tmp_path / 'scene_b', num_frames=2)
+    return tmp_path
+
+
+def test_whole_scenes_have_no_problems_and_a_lost_file_is_named(folder):
+    assert run_check(folder) == {'num_scenes': 2, 'problems': []}
+    (folder / 'scene_b' / 'depth' / '000001.exr').unlink()
+    problem, = run_check(folder)['problems']
+    assert 'scene_b' in problem and '000001.exr' in problem
+
+
+def test_pictures_show_the_first_frames(folder, tmp_path):
+    pictures = run_show(folder, tmp_path / 'out', num_scenes=1, num_frames=2)['pictures']
+    assert [name.rpartition('/')[2] for name in pictures] == ['scene_a.png']
+    assert cv2.imread(pictures[0]).std() > 0
+
+
+def test_statistics_of_the_analytic_scene(folder):
+    stats = run_stats(folder)
+    glass, plain = (stats['by_material'][key] for key in ('transparent', 'diffuse'))
+    assert (stats['num_scenes'], stats['num_frames']) == (2, 4)
+    # Half of the glass is a hole, the other half reads the table 100 mm behind the top.
+    assert glass['holes'] == pytest.approx(0.5, abs=0.07)
+    assert glass['sensor_mae_m'] == pytest.approx(0.1, abs=1e-3)
+    assert glass['filled_delta_105'] < 0.6
+    assert plain['holes'] == 0 and plain['sensor_mae_m'] == pytest.approx(0, abs=1e-3)
+    conditions = stats['tabletop_v1']
+    assert not conditions['filled_mae_m']['holds'] or not conditions['filled_delta_105']['holds']
+    assert conditions['scenes_with_tall_glass']['holds']
+
+
+def test_statistics_need_truth(tmp_path):
+    scene = make_scene(tmp_path / 'scene_a')
+    with pytest.raises(UserError, match='does not exist'):
+        run_stats(scene / 'nothing')
+
+
+def test_the_table_says_what_fails(folder):
+    stats = run_stats(folder)
+    assert 'FAILS' in stats_table(stats).caption and 'holds' in stats_table(stats).caption
