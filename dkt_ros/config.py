@@ -347,13 +347,14 @@ class SensorConfig(Config):
     and a median of +10 to +50 mm behind the surface; 1.5 to 3.2 mm MAE on the background.
     """
 
-    noise_m_at_1m: float = option(0.0042, 'Standard deviation of depth at 1 m [m]; grows with z^2.',
-                                  minimum=0.0, maximum=0.1)
+    noise_m_at_1m: float = option(
+        0.0042, 'Standard deviation of depth at 1 m [m]; grows with z^2.', minimum=0.0,
+        maximum=0.1)
     glass_holes: tuple[float, ...] = option(
-        (0.25, 0.75), 'Range of the share of holes on a transparent thing.', minimum=0.0,
+        (0.06, 0.42), 'Range of the share of holes inside a transparent thing.', minimum=0.0,
         maximum=1.0)
     glass_bias_m: tuple[float, ...] = option(
-        (0.012, 0.06), 'Range of the median distance behind the surface where it sees [m].',
+        (0.012, 0.05), 'Range of the median distance behind the surface where it sees [m].',
         minimum=0.0, maximum=0.5)
     metal_holes: tuple[float, ...] = option(
         (0.02, 0.25), 'Range of the share of holes on a reflective thing.', minimum=0.0,
@@ -420,9 +421,9 @@ class VaeConfig(Config):
     patch_size: int = option(4, 'Pixels folded into channels before the first convolution.',
                              choices=(1, 2, 4))
     base_dim: int = option(48, 'Channels of the finest encoder level.', minimum=8, maximum=512)
-    decoder_base_dim: int = option(48, 'Channels of the finest decoder level.', minimum=8,
+    decoder_base_dim: int = option(40, 'Channels of the finest decoder level.', minimum=8,
                                    maximum=512)
-    dim_mult: tuple[int, ...] = option((1, 2, 3), 'Channel multiplier of each level.', minimum=1)
+    dim_mult: tuple[int, ...] = option((1, 2, 2), 'Channel multiplier of each level.', minimum=1)
     num_res_blocks: int = option(1, 'Residual blocks a level.', minimum=1, maximum=8)
     z_dim: int = option(48, 'Latent channels.', minimum=4, maximum=128)
 
@@ -435,6 +436,51 @@ class TransformerConfig(Config):
     num_heads: int = option(4, 'Attention heads.', minimum=1, maximum=64)
     head_dim: int = option(64, 'Channels a head.', minimum=12, maximum=256)
     ffn_dim: int = option(768, 'Width of the feed-forward layers.', minimum=16, maximum=32768)
-    num_layers: int = option(8, 'Transformer blocks.', minimum=1, maximum=64)
+    num_layers: int = option(6, 'Transformer blocks.', minimum=1, maximum=64)
     text_dim: int = option(32, 'Channels of a prompt row.', minimum=2, maximum=8192)
     freq_dim: int = option(128, 'Channels of the timestep embedding.', minimum=8, maximum=1024)
+
+
+@dataclass(frozen=True)
+class StageConfig(Config):
+    """One stage of training."""
+
+    kind: str = option('flow', 'What is learnt: the VAE, flow matching on its latents, or one '
+                       'step end to end through the VAE.', choices=('vae', 'flow', 'e2e'))
+    steps: int = option(1000, 'Optimiser steps.', minimum=1, maximum=10_000_000)
+    batch_size: int = option(8, 'Clips a step.', minimum=1, maximum=4096)
+    num_frames: int = option(1, 'Frames a clip: 4 N + 1.', minimum=1, maximum=81)
+    height: int = option(144, 'Image height [px].', minimum=16, maximum=2160)
+    width: int = option(192, 'Image width [px].', minimum=16, maximum=3840)
+    learning_rate: float = option(5e-4, 'Peak learning rate.', minimum=0.0, maximum=1.0)
+    warmup_steps: int = option(100, 'Steps of linear warm-up.', minimum=0, maximum=100_000)
+    decay: float = option(0.25, 'Last share of the steps over which the rate falls to zero.',
+                          minimum=0.0, maximum=1.0)
+
+
+@dataclass(frozen=True)
+class TrainConfig(Config):
+    """What `dkt train` does; written into the run, it rebuilds the run."""
+
+    data: tuple[str, ...] = option((), 'Folders of scene folders.')
+    run: str = option('', 'Folder of the run; empty makes runs/<name> in the cache.')
+    name: str = option('dkt-tiny', 'Name of the model.')
+    seed: int = option(0, 'Seed of weights, data and noise.', minimum=0, maximum=2**31 - 1)
+    threads: int = option(0, 'Processor threads; 0 takes all.', minimum=0, maximum=1024)
+    bf16: bool = option(True, 'Compute in bfloat16 where autocast allows it.')
+    held_out: int = option(12, 'Scenes kept for validation, the last in order of name.',
+                           minimum=1, maximum=10000)
+    depth_share: float = option(0.7, 'Share of clips that train depth; the rest train normals.',
+                                minimum=0.0, maximum=1.0)
+    object_weight: float = option(4.0, 'Weight of transparent pixels in the losses.', minimum=1.0,
+                                  maximum=100.0)
+    ema_decay: float = option(0.998, 'Decay of the averaged weights.', minimum=0.0,
+                              maximum=0.99999)
+    kl_weight: float = option(1e-5, 'Weight of the KL term of the VAE.', minimum=0.0, maximum=1.0)
+    schedule_shift: float = option(5.0, 'Shift of the flow-matching schedule.', minimum=0.1,
+                                   maximum=100.0)
+    checkpoint_every: int = option(200, 'Steps between checkpoints.', minimum=1, maximum=1_000_000)
+    validate_every: int = option(400, 'Steps between validations.', minimum=1, maximum=1_000_000)
+    vae: VaeConfig = option(VaeConfig(), 'Shape of the VAE.')
+    transformer: TransformerConfig = option(TransformerConfig(), 'Shape of the DiT.')
+    stages: list = option([], 'Stages in order, each a mapping of StageConfig options.')

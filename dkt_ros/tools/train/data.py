@@ -1,0 +1,191 @@
+"""Training data: scene folders held in memory, augmented clips, batches drawn ahead of use."""
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from queue import Queue
+
+import cv2
+import numpy as np
+import torch
+from rich.progress import track
+
+from dkt_ros.data.scenes import EVALUATION_SEED, list_scenes, open_scene
+from dkt_ros.errors import UserError
+
+
+@dataclass(frozen=True)
+class Clip:
+    """
+    The frames of one scene.
+
+    Attributes
+    ----------
+    rgb : (T, H, W, 3) uint8
+    inverse_depth : (T, H, W) float16
+        [1/m]; 0 where invalid.
+    normals : (T, H, W, 3) int8
+        Unit normals times 127.
+    material : (T, H, W) uint8
+    is_video : bool
+        False for unrelated views, which serve as stills only.
+
+    """
+
+    rgb: np.ndarray
+    inverse_depth: np.ndarray
+    normals: np.ndarray
+    material: np.ndarray
+    is_video: bool
+
+
+def load_clips(folders: Sequence[str | Path]) -> list[Clip]:
+    """
+    Read all scenes below `folders`.
+
+    Raises
+    ------
+    UserError
+        If a scene's seed is reserved for evaluation, or nothing is given.
+
+    """
+    paths = [path for folder in folders for path in list_scenes(folder)]
+    if not paths:
+        raise UserError('no training data: give folders of scenes as `data` (`dkt render` makes '
+                        'them)')
+    return [load_clip(path) for path in track(paths, description='reading scenes')]
+
+
+def load_clip(path: Path) -> Clip:
+    """Read one scene folder; refuses evaluation scenes."""
+    scene = open_scene(path)
+    if scene.seed >= EVALUATION_SEED:
+        raise UserError(f'{path} has the seed {scene.seed}; seeds from {EVALUATION_SEED} up are '
+                        'for evaluation only: train on other scenes')
+    frames = list(scene)
+    with np.errstate(divide='ignore', invalid='ignore'):
+        inverse = [np.nan_to_num(1.0 / f.depth, nan=0.0, posinf=0.0) for f in frames]
+    path_kind = scene.settings.get('render', {}).get('path', 'orbit')
+    return Clip(np.stack([f.frame.rgb for f in frames]), np.float16(inverse),
+                np.stack([np.int8(np.rint(f.normals * 127)) for f in frames]),
+                np.stack([f.material for f in frames]), path_kind == 'orbit')
+
+
+@dataclass(frozen=True)
+class Batch:
+    """
+    A batch of augmented clips.
+
+    Attributes
+    ----------
+    rgb : (B, 3, T, H, W) float32
+        In [-1, 1].
+    inverse_depth : (B, T, H, W) float32
+        [1/m]; 0 where invalid.
+    disparity : (B, T, H, W) float32
+        Target in [-1, 1]: inverse depth between the clip's valid minimum and maximum.
+    normals : (B, 3, T, H, W) float32
+    material : (B, T, H, W) int64
+
+    """
+
+    rgb: torch.Tensor
+    inverse_depth: torch.Tensor
+    disparity: torch.Tensor
+    normals: torch.Tensor
+    material: torch.Tensor
+
+
+def draw_batch(clips: Sequence[Clip], batch_size: int, num_frames: int, height: int, width: int,
+               rng: np.random.Generator, augment: bool = True) -> Batch:
+    """Draw clips at random and augment them; stills come from all scenes, clips from videos."""
+    usable = [c for c in clips if num_frames == 1 or (c.is_video and len(c.rgb) >= num_frames)]
+    if not usable:
+        raise UserError(f'no scene has {num_frames} consecutive frames; render some with '
+                        f'--num-frames {num_frames} or more')
+    items = []
+    for _ in range(batch_size):
+        clip = usable[rng.integers(len(usable))]
+        start = rng.integers(len(clip.rgb) - num_frames + 1)
+        order = np.arange(start, start + num_frames)
+        if augment and rng.random() < 0.5:
+            order = order[::-1]
+        items.append(prepare(clip, order, height, width, rng, augment))
+    return Batch(*(torch.from_numpy(np.ascontiguousarray(np.stack(part))) for part in zip(*items)))
+
+
+def prepare(clip: Clip, order: np.ndarray, height: int, width: int, rng: np.random.Generator,
+            augment: bool) -> tuple[np.ndarray, ...]:
+    """Cut one clip out, resized and augmented, in the layout of `Batch`."""
+    source_height, source_width = clip.rgb.shape[1:3]
+    scale = rng.uniform(0.65, 1.0) if augment else 1.0
+    w, h = round(source_width * scale), round(source_height * scale)
+    x, y = rng.integers(source_width - w + 1), rng.integers(source_height - h + 1)
+    window = (slice(y, y + h), slice(x, x + w))
+    smooth = cv2.INTER_AREA if w > width else cv2.INTER_LINEAR
+
+    def resized(images: np.ndarray, how: int) -> np.ndarray:
+        return np.stack([cv2.resize(np.ascontiguousarray(images[i][window]), (width, height),
+                                    interpolation=how) for i in order])
+
+    rgb = resized(clip.rgb, smooth).astype(np.float32) / 255.0
+    inverse = resized(clip.inverse_depth.astype(np.float32), cv2.INTER_NEAREST)
+    normals = resized(clip.normals, cv2.INTER_NEAREST).astype(np.float32) / 127.0
+    material = resized(clip.material, cv2.INTER_NEAREST).astype(np.int64)
+    if augment:
+        rgb = change_colors(rgb, rng)
+        if rng.random() < 0.5:
+            rgb, inverse, material = rgb[:, :, ::-1], inverse[:, :, ::-1], material[:, :, ::-1]
+            normals = normals[:, :, ::-1] * np.array([-1, 1, 1], np.float32)
+    return (np.moveaxis(rgb * 2 - 1, -1, 0), inverse, normalized(inverse),
+            np.moveaxis(normals, -1, 0), material)
+
+
+def normalized(inverse_depth: np.ndarray) -> np.ndarray:
+    """Scale inverse depth to [-1, 1] by the clip's valid minimum and maximum."""
+    valid = inverse_depth > 0
+    if not valid.any():
+        return np.zeros_like(inverse_depth)
+    low, high = inverse_depth[valid].min(), inverse_depth[valid].max()
+    scaled = 2 * (inverse_depth - low) / max(high - low, 1e-3) - 1
+    return np.where(valid, scaled, 0).astype(np.float32)
+
+
+def change_colors(rgb: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Vary exposure, colour, gamma, blur and noise of images (T, H, W, 3) in [0, 1]."""
+    gain = np.exp(rng.normal(0, 0.2) + rng.normal(0, 0.07, 3)).astype(np.float32)
+    rgb = np.clip(rgb * gain, 0, 1) ** np.float32(np.exp(rng.normal(0, 0.12)))
+    gray = rgb.mean(axis=-1, keepdims=True)
+    rgb = gray + (rgb - gray) * np.float32(rng.uniform(0.5, 1.3))
+    if rng.random() < 0.25:
+        sigma = rng.uniform(0.3, 1.0)
+        rgb = np.stack([cv2.GaussianBlur(image, (0, 0), sigma) for image in rgb])
+    noise = rng.standard_normal(rgb.shape, np.float32) * np.float32(rng.uniform(0, 0.025))
+    return np.clip(rgb + noise, 0, 1)
+
+
+def batches_ahead(draw, depth: int = 3) -> Iterator[Batch]:
+    """Yield `draw()` for ever, prepared in a thread up to `depth` batches ahead."""
+    queue: Queue = Queue(maxsize=depth)
+    stop = threading.Event()
+
+    def work() -> None:
+        try:
+            while not stop.is_set():
+                queue.put(draw())
+        except Exception as error:  # noqa: BLE001 - handed to the consumer
+            queue.put(error)
+
+    threading.Thread(target=work, daemon=True).start()
+    try:
+        while True:
+            item = queue.get()
+            if isinstance(item, Exception):
+                raise item
+            yield item
+    finally:
+        stop.set()
+        while not queue.empty():
+            queue.get_nowait()

@@ -1,0 +1,280 @@
+"""The training run: stages, checkpoints, validation pictures, the finished model folder."""
+from __future__ import annotations
+
+import copy
+import json
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+import yaml
+from rich.console import Console
+
+from dkt_ros.colorize import disparity_to_rgb, normals_to_rgb
+from dkt_ros.config import StageConfig, TrainConfig
+from dkt_ros.errors import UserError
+from dkt_ros.material import Material
+from dkt_ros.resources import cache_dir
+from dkt_ros.tools.train.data import Clip, batches_ahead, draw_batch, load_clips
+from dkt_ros.tools.train.losses import relative_error
+from dkt_ros.tools.train.networks import build_transformer, build_vae, draw_prompt_rows
+from dkt_ros.tools.train.steps import (
+    LOSSES,
+    Networks,
+    measure_latents,
+    predict,
+    set_trainable,
+)
+
+console = Console()
+
+
+class Trainer:
+    """
+    A run in a folder: config.yaml, checkpoint.pt, log.jsonl, samples/, model/.
+
+    Parameters
+    ----------
+    config : TrainConfig
+        With at least one stage.
+    clips : sequence of Clip
+        All scenes in order of name; the last `held_out` validate.
+
+    """
+
+    def __init__(self, config: TrainConfig, clips: Sequence[Clip]) -> None:
+        self.config = config
+        self.stages = [StageConfig.from_dict(s, f'stages[{i}]')
+                       for i, s in enumerate(config.stages)]
+        if not self.stages:
+            raise UserError('the configuration names no stage; give `stages` a list, see '
+                            'config/train.yaml')
+        if len(clips) <= config.held_out:
+            raise UserError(f'{len(clips)} scenes, {config.held_out} of them held out: nothing is '
+                            'left to train on; render more or lower held_out')
+        self.train_clips = clips[:-config.held_out]
+        self.held_out = clips[-config.held_out:]
+        self.run = run_folder(config)
+        self.run.mkdir(parents=True, exist_ok=True)
+        torch.manual_seed(config.seed)
+        self.nets = Networks(build_vae(config.vae),
+                             build_transformer(config.transformer, config.vae.z_dim),
+                             draw_prompt_rows(config.transformer.text_dim, config.seed))
+        self.average = copy.deepcopy(self.nets)
+        self.stage, self.step = 0, 0
+        self.optimizer: torch.optim.Optimizer | None = None
+
+    def fit(self) -> Path:
+        """Run what is left of all stages; return the model folder."""
+        (self.run / 'config.yaml').write_text(yaml.safe_dump(_plain(self.config.to_dict())))
+        while self.stage < len(self.stages):
+            stage = self.stages[self.stage]
+            self.run_stage(stage)
+            if stage.kind == 'vae':
+                self.set_latent_statistics(stage)
+            self.stage, self.step, self.optimizer = self.stage + 1, 0, None
+            self.save()
+            self.export()
+        return self.run / 'model'
+
+    def set_latent_statistics(self, stage: StageConfig) -> None:
+        """Write the latents' statistics into the VAE, so that flow matching sees unit variance."""
+        batch = draw_batch(self.train_clips, 64, 1, stage.height, stage.width,
+                           np.random.default_rng(self.config.seed))
+        mean, std = measure_latents(self.average, batch)
+        for nets in (self.nets, self.average):
+            nets.vae.register_to_config(latents_mean=mean, latents_std=std)
+
+    def run_stage(self, stage: StageConfig) -> None:
+        """Run one stage from `self.step` on."""
+        parameters = set_trainable(self.nets, stage.kind)
+        if self.optimizer is None:
+            self.optimizer = torch.optim.AdamW(parameters, lr=stage.learning_rate,
+                                               betas=(0.9, 0.98), weight_decay=0.01)
+        self._relink_optimizer(parameters)
+        # Seeds follow the step, so that a resumed run draws what the whole run would have drawn.
+        rng = np.random.default_rng((self.config.seed, self.stage, self.step))
+        generator = torch.Generator().manual_seed(
+            self.config.seed + 1_000_003 * self.stage + self.step)
+        batches = batches_ahead(lambda: draw_batch(self.train_clips, stage.batch_size,
+                                                   stage.num_frames, stage.height, stage.width,
+                                                   rng))
+        started, first = time.monotonic(), self.step
+        while self.step < stage.steps:
+            losses = self.train_step(stage, next(batches), parameters, generator)
+            self.step += 1
+            if self.step % 50 == 0:
+                pace = (time.monotonic() - started) / (self.step - first)
+                self.log(stage, losses, pace)
+            if self.step % self.config.validate_every == 0 or self.step == stage.steps:
+                self.validate(stage)
+            if self.step % self.config.checkpoint_every == 0:
+                self.save()
+        batches.close()
+
+    def _relink_optimizer(self, parameters: list) -> None:
+        if self.optimizer.param_groups[0]['params'] is not parameters:
+            state = self.optimizer.state_dict()
+            self.optimizer = torch.optim.AdamW(parameters, lr=1e-4, betas=(0.9, 0.98),
+                                               weight_decay=0.01)
+            if state['state']:
+                self.optimizer.load_state_dict(state)
+
+    def train_step(self, stage, batch, parameters, generator) -> dict[str, float]:
+        """Take one optimiser step and update the averaged weights."""
+        for group in self.optimizer.param_groups:
+            group['lr'] = learning_rate(stage, self.step)
+        with torch.autocast('cpu', dtype=torch.bfloat16, enabled=self.config.bf16):
+            losses = LOSSES[stage.kind](self.nets, batch, self.config, generator)
+        self.optimizer.zero_grad(set_to_none=True)
+        losses['loss'].backward()
+        norm = torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+        if torch.isfinite(norm):
+            self.optimizer.step()
+        self._update_average()
+        figures = {name: float(value.detach()) for name, value in losses.items()}
+        return {**figures, 'norm': float(norm)}
+
+    @torch.no_grad()
+    def _update_average(self) -> None:
+        decay = min(self.config.ema_decay, (1 + self.step) / (10 + self.step))
+        for kind in ('vae', 'transformer'):
+            pairs = zip(getattr(self.average, kind).parameters(),
+                        getattr(self.nets, kind).parameters())
+            for average, current in pairs:
+                average.lerp_(current.detach(), 1 - decay)
+
+    def log(self, stage: StageConfig, losses: dict[str, float], pace: float) -> None:
+        """Append to log.jsonl and say where the run stands."""
+        record = {'stage': self.stage, 'kind': stage.kind, 'step': self.step, **losses,
+                  'seconds_a_step': pace}
+        with open(self.run / 'log.jsonl', 'a') as file:
+            file.write(json.dumps(record) + '\n')
+        values = '  '.join(f'{name} {value:.4f}' for name, value in losses.items())
+        console.print(f'stage {self.stage} {stage.kind} {self.step}/{stage.steps}  {values}  '
+                      f'{pace:.2f} s/step', highlight=False)
+
+    @torch.no_grad()
+    def validate(self, stage: StageConfig) -> None:
+        """Measure one-step depth on held-out stills with the averaged weights; draw some."""
+        if stage.kind == 'vae':
+            return
+        rng = np.random.default_rng(12345)
+        batch = draw_batch(self.held_out, 24, stage.num_frames, stage.height, stage.width, rng,
+                           augment=False)
+        images = predict(self.average, batch.rgb, ['depth'] * len(batch.rgb))
+        error = relative_error(images.mean(1), batch.inverse_depth, batch.material)
+        glass = batch.material == Material.TRANSPARENT
+        depth = 1 / batch.inverse_depth.clamp(min=0.05)
+        # |aligned / q - 1| is the relative error of inverse depth: about that of depth.
+        record = {'stage': self.stage, 'step': self.step,
+                  'glass_rel': float(error[glass].mean()),
+                  'glass_mae_m': float((error * depth)[glass].mean()),
+                  'glass_delta_105': float((error[glass] < 0.05).float().mean()),
+                  'background_rel': float(error[batch.material == 0].mean())}
+        with open(self.run / 'validation.jsonl', 'a') as file:
+            file.write(json.dumps(record) + '\n')
+        console.print(f'  held out: {record}', highlight=False)
+        normals = predict(self.average, batch.rgb[:6], ['normal'] * 6)
+        self.draw(batch, images, normals)
+
+    def draw(self, batch, images: torch.Tensor, normals: torch.Tensor) -> None:
+        """Write samples/STAGE_STEP.png: colour, disparity and its truth, normals and theirs."""
+        rows = []
+        for i in range(len(normals)):
+            rgb = np.uint8((batch.rgb[i, :, -1].permute(1, 2, 0).numpy() + 1) * 127.5)
+            views = [rgb, disparity_to_rgb(images[i, :, -1].mean(0).numpy()),
+                     disparity_to_rgb(batch.disparity[i, -1].numpy()),
+                     normals_to_rgb(normals[i, :, -1].permute(1, 2, 0).numpy()),
+                     normals_to_rgb(batch.normals[i, :, -1].permute(1, 2, 0).numpy())]
+            rows.append(np.hstack(views))
+        path = self.run / 'samples' / f'{self.stage}_{self.step:06d}.png'
+        path.parent.mkdir(exist_ok=True)
+        cv2.imwrite(str(path), np.vstack(rows)[..., ::-1])
+
+    def save(self) -> None:
+        """Write checkpoint.pt, whole or not at all."""
+        state = {'stage': self.stage, 'step': self.step,
+                 'optimizer': self.optimizer.state_dict() if self.optimizer else None,
+                 'latents': [list(self.nets.vae.config.latents_mean),
+                             list(self.nets.vae.config.latents_std)]}
+        for name, nets in (('nets', self.nets), ('average', self.average)):
+            state[name] = {'vae': nets.vae.state_dict(),
+                           'transformer': nets.transformer.state_dict()}
+        temporary = self.run / 'checkpoint.pt.tmp'
+        torch.save(state, temporary)
+        os.replace(temporary, self.run / 'checkpoint.pt')
+
+    def resume(self) -> None:
+        """Go on from checkpoint.pt."""
+        path = self.run / 'checkpoint.pt'
+        if not path.is_file():
+            raise UserError(f'{path} does not exist; start the run without --resume')
+        state = torch.load(path, weights_only=True)
+        for name, nets in (('nets', self.nets), ('average', self.average)):
+            nets.vae.load_state_dict(state[name]['vae'])
+            nets.transformer.load_state_dict(state[name]['transformer'])
+            mean, std = state['latents']
+            nets.vae.register_to_config(latents_mean=mean, latents_std=std)
+        self.stage, self.step = state['stage'], state['step']
+        if state['optimizer'] is not None and self.stage < len(self.stages):
+            parameters = set_trainable(self.nets, self.stages[self.stage].kind)
+            self.optimizer = torch.optim.AdamW(parameters, lr=1e-4)
+            self.optimizer.load_state_dict(state['optimizer'])
+
+    def export(self) -> Path:
+        """Write the averaged weights as a model folder (fp16 shards)."""
+        from dkt_ros.model.pipeline import save_model_folder
+
+        last = self.stages[min(self.stage, len(self.stages)) - 1]
+        one = last.kind == 'e2e'
+        save_model_folder(
+            self.run / 'model', self.average.transformer, self.average.vae, self.average.rows,
+            default_num_inference_steps=1 if one else 5,
+            initial_noise='zeros' if one else 'gaussian',
+            default_height=last.height, default_width=last.width)
+        return self.run / 'model'
+
+
+def learning_rate(stage: StageConfig, step: int) -> float:
+    """Return the rate at `step`: linear warm-up, constant, linear decay to zero."""
+    warm = min(1.0, (step + 1) / max(1, stage.warmup_steps))
+    left = (stage.steps - step) / max(1.0, stage.decay * stage.steps)
+    return stage.learning_rate * min(warm, 1.0, left)
+
+
+def run_folder(config: TrainConfig) -> Path:
+    """Return the folder of the run, by default below the cache."""
+    return Path(config.run).expanduser() if config.run else cache_dir() / 'runs' / config.name
+
+
+def _plain(value):
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def run_train(config: TrainConfig, resume: bool = False) -> Path:
+    """
+    Train as `config` says; return the model folder.
+
+    Raises
+    ------
+    UserError
+        If the run exists and `resume` is not set, or the data cannot serve.
+
+    """
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    folder = run_folder(config)
+    if (folder / 'checkpoint.pt').exists() and not resume:
+        raise UserError(f'{folder} holds a run already; go on with --resume or give another `run`')
+    trainer = Trainer(config, load_clips(config.data))
+    if resume:
+        trainer.resume()
+    console.print(f'run: {trainer.run}  scenes: {len(trainer.train_clips)}')
+    return trainer.fit()
