@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from dkt_ros.model.causal_vae import CausalVAEDecoder, CausalVAEEncoder
+from dkt_ros.model.causal_vae import CausalVAEDecoder, CausalVAEEncoder, temporal_ratio
 from dkt_ros.model.imaging import resize_rgb, to_maps, to_video
 from dkt_ros.model.sampler import denoise_window, latent_noise
 
@@ -127,6 +127,12 @@ class WindowStream:
         self._overlap = _Overlap()
         self._num_waiting = self._num_latents = self.num_windows = 0
         self._seconds = dict.fromkeys(('encode', 'dit', 'decode'), 0.0)
+
+    @property
+    def frames_per_window(self) -> int:
+        """New frames of a window after the first one."""
+        per_latent = 1 if self.shape.is_single else temporal_ratio(self._pipeline.vae)
+        return per_latent * self.shape.new_latents
 
     @property
     def num_waiting(self) -> int:
