@@ -6,11 +6,16 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from dkt_ros.config import StreamConfig
 from dkt_ros.data.scenes import SceneFrame
-from dkt_ros.frame import DepthEstimate
+from dkt_ros.frame import DepthEstimate, Frame
+
+if TYPE_CHECKING:
+    from dkt_ros.model.pipeline import DKTPipeline
 
 
 @dataclass
@@ -83,3 +88,55 @@ def _collect(step: object, waiting: deque, stats: RunStats) \
         stats.frames_out += 1
         stats.ages_s.append(now - pushed)
         yield item, estimate
+
+
+class OfflineStream:
+    """
+    The whole clip in one call of the pipeline, behind the face of `DKTStream`.
+
+    Frames wait until `flush`; then all of them are denoised together in the reference's joint
+    windows. Memory grows with the clip.
+
+    Parameters
+    ----------
+    pipeline : DKTPipeline
+        The networks.
+    config : StreamConfig
+        Working size, steps and seed; the preset is not used.
+    tasks : sequence of str
+        'depth', and 'normal' where wanted.
+
+    """
+
+    def __init__(self, pipeline: DKTPipeline, config: StreamConfig,
+                 tasks: tuple[str, ...] = ('depth',)) -> None:
+        self.pipeline, self.config, self.tasks = pipeline, config, tasks
+        self._frames: list[Frame] = []
+
+    def push(self, frame: Frame) -> list[DepthEstimate]:
+        """Keep the frame; nothing is finished before `flush`."""
+        self._frames.append(frame)
+        return []
+
+    def flush(self) -> list[DepthEstimate]:
+        """Compute all frames kept; the maps have the working size."""
+        frames, self._frames = self._frames, []
+        if not frames:
+            return []
+        rgb = np.stack([frame.rgb for frame in frames])
+        maps = {task: self._run(rgb, task) for task in self.tasks}
+        normals = maps.get('normal', [None] * len(frames))
+        return [DepthEstimate(frame, disparity, normals=n)
+                for frame, disparity, n in zip(frames, maps['depth'], normals)]
+
+    def reset(self, reason: str) -> None:
+        """Forget the frames that wait."""
+        self._frames = []
+
+    def _run(self, rgb: np.ndarray, task: str) -> np.ndarray:
+        import torch
+        generator = torch.Generator('cpu').manual_seed(self.config.seed)
+        return self.pipeline(
+            rgb, task, num_inference_steps=self.config.num_inference_steps or None,
+            height=self.config.height or None, width=self.config.width or None,
+            preset='faithful', generator=generator, output_size='working').prediction
