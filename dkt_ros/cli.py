@@ -15,6 +15,7 @@ from typing import Annotated
 import typer
 
 import dkt_ros
+from dkt_ros.config import PRESETS, DepthNodeConfig, PerceptionConfig, RenderConfig, TrainConfig
 from dkt_ros.errors import UserError
 
 app = typer.Typer(name='dkt', no_args_is_help=True, add_completion=False,
@@ -27,10 +28,14 @@ app.add_typer(bench, name='bench')
 
 Out = Annotated[Path, typer.Option(help='Folder for the results.')]
 Json = Annotated[Path | None, typer.Option('--json', help='Also write the figures to this file.')]
+Preset = Annotated[str | None, typer.Option(
+    help=f'Latents a window and overlap: {", ".join(PRESETS)}.')]
+Device = Annotated[str, typer.Option(help='auto, cpu, cuda or cuda:N.')]
+Options = Annotated[Path | None, typer.Option('--config', help='YAML file with options.')]
 Model = Annotated[str, typer.Option(help='A bundled model or the path of a model folder.')]
 
 
-def verb(group: typer.Typer) -> Callable[[Callable], Callable]:
+def verb(group: typer.Typer, name: str | None = None) -> Callable[[Callable], Callable]:
     """Register a function as a verb whose mistakes end in one sentence and an exit code."""
 
     def register(function: Callable[..., None]) -> Callable[..., None]:
@@ -44,7 +49,7 @@ def verb(group: typer.Typer) -> Callable[[Callable], Callable]:
             except KeyboardInterrupt:
                 raise typer.Exit(130) from None
 
-        return group.command()(run)
+        return group.command(name)(run)
 
     return register
 
@@ -95,7 +100,6 @@ def render(
         return
     if out is None:
         raise UserError('--out is missing; name the folder for the scenes')
-    from dkt_ros.config import RenderConfig
     from dkt_ros.tools.render.run import run_render
     width, height = _two_numbers(size, 'x', '--size') if size else (None, None)
     changes = {'preset': preset, 'num_frames': num_frames, 'width': width, 'height': height}
@@ -184,10 +188,79 @@ def train(
 
     Example: `dkt train config/train.yaml`
     """
-    from dkt_ros.config import TrainConfig
     options = TrainConfig.from_yaml(config)
     from dkt_ros.tools.train.loop import run_train
     typer.echo(f'the model lies in {run_train(options, resume)}')
+
+
+@verb(app)
+def infer(
+    source: Annotated[Path, typer.Argument(
+        metavar='INPUT', help='An mp4, image folder, MCAP, rosbag2, scene or data-set folder.')],
+    model: Model = DepthNodeConfig.model,
+    out: Out = Path('infer_out'),
+    mode: Annotated[str, typer.Option(
+        help='`stream`: frame by frame as a robot gets it; `offline`: the whole clip at once.',
+    )] = 'stream',
+    preset: Preset = None,
+    repeat: Annotated[int | None, typer.Option(
+        min=1, help='Show each still so many times.')] = None,
+    camera: Annotated[Path | None, typer.Option(
+        help='YAML file with width, height, fx, fy, cx, cy, for a clip without.')] = None,
+    frames: Annotated[int | None, typer.Option(min=1, help='Stop after so many frames.')] = None,
+    device: Device = DepthNodeConfig.device,
+    config: Options = None,
+    json: Json = None,
+) -> None:
+    """
+    Write depth, disparity and normals of a recording as float EXR files, and pictures.
+
+    Example: `dkt infer my_clip.mp4 --out infer_out`
+    """
+    from dkt_ros.data.clips import read_camera
+    from dkt_ros.tools.infer import run_infer
+    intrinsics = read_camera(camera) if camera else None
+    _finish(run_infer(source, out, model=model, mode=mode, config=_perception(config, preset),
+                      device=device, max_frames=frames, repeat=repeat, camera=intrinsics),
+            json)
+
+
+@verb(app, 'eval')
+def evaluate(
+    data: Annotated[Path, typer.Option(help='Folder of scenes, or of a data set.')],
+    model: Model = DepthNodeConfig.model,
+    protocol: Annotated[str, typer.Option(
+        help='Where scale and shift come from: affine-sensor, affine-gt or metric.',
+    )] = 'affine-sensor',
+    baselines: Annotated[str, typer.Option(
+        help='Classical repairs of the sensor to score beside, with commas between.')] = 'filled',
+    out: Out = Path('eval_out'),
+    preset: Preset = None,
+    max_scenes: Annotated[int | None, typer.Option(
+        '--scenes', min=1, help='Take the first scenes only.')] = None,
+    repeat: Annotated[int | None, typer.Option(
+        min=1, help='Show each still so many times.')] = None,
+    device: Device = DepthNodeConfig.device,
+    config: Options = None,
+    json: Json = None,
+) -> None:
+    """
+    Measure a model on scenes, by material, beside the sensor and its classical repair.
+
+    Example: `dkt eval --data scenes --protocol affine-sensor --out eval_out`
+    """
+    from dkt_ros.tools.evaluate import run_evaluate
+    _finish(run_evaluate(data, model=model, protocol=protocol, out=out,
+                         baselines=baselines.split(','), config=_perception(config, preset),
+                         device=device, max_scenes=max_scenes, repeat=repeat), json)
+
+
+def _perception(path: Path | None, preset: str | None) -> PerceptionConfig:
+    """Return the options of the YAML file, with the preset of the command line."""
+    config = PerceptionConfig.from_yaml(path) if path else PerceptionConfig()
+    if preset is None:
+        return config
+    return dataclasses.replace(config, stream=dataclasses.replace(config.stream, preset=preset))
 
 
 def _finish(figures: dict, json: Path | None) -> None:
