@@ -189,3 +189,29 @@ def _take(waiting: list, depths: list, topics: BagTopics) \
         depth = decode_depth(best[1], topics.depth)
     depths[:] = [pair for pair in depths if pair[0] > stamp - SLOP_NS]
     return stamp, rgb, depth
+
+
+def check_bag(path: Path) -> dict[str, int]:
+    """
+    Read a bag from end to end; the first message of each topic is deserialised.
+
+    Returns
+    -------
+    dict of str to int
+        Number of messages by topic.
+
+    Raises
+    ------
+    UserError
+        If the bag cannot be read or has no message.
+
+    """
+    counts: dict[str, int] = {}
+    with _reader(path) as reader:
+        for connection, _, data in reader.messages():
+            if connection.topic not in counts:
+                reader.deserialize(data, connection.msgtype)
+            counts[connection.topic] = counts.get(connection.topic, 0) + 1
+    if not counts:
+        raise UserError(f'{path} holds no message; record it again')
+    return counts

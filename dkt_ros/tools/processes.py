@@ -1,0 +1,111 @@
+"""Child processes that end with their parent, and what they said."""
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+PR_SET_PDEATHSIG = 1
+TAIL_LINES = 12
+GRACE_S = 3.0
+
+
+class ChildError(RuntimeError):
+    """A child process failed; the message ends with the last lines of its log."""
+
+
+class Children:
+    """
+    Named child processes, each with a log file; use it in a `with`, which ends them all.
+
+    They end, too, when this process is killed.
+
+    Parameters
+    ----------
+    logs : Path
+        Folder of the log files.
+    environ : mapping of str to str
+        Environment of all of them.
+
+    """
+
+    def __init__(self, logs: Path, environ: Mapping[str, str]) -> None:
+        self._logs, self._environ = logs, dict(environ)
+        self._processes: dict[str, subprocess.Popen] = {}
+        logs.mkdir(parents=True, exist_ok=True)
+
+    def __enter__(self) -> Children:
+        self._old_handler = signal.signal(signal.SIGTERM, _leave)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+        signal.signal(signal.SIGTERM, self._old_handler)
+
+    def start(self, name: str, module: str, *arguments: str) -> None:
+        """Start `python -m module arguments`, with its output in NAME.log."""
+        with self.log_path(name).open('wb') as log:
+            self._processes[name] = subprocess.Popen(
+                [sys.executable, '-m', module, *arguments], stdin=subprocess.DEVNULL, stdout=log,
+                stderr=subprocess.STDOUT, env=self._environ, start_new_session=True,
+                preexec_fn=_end_with_parent())
+
+    def log_path(self, name: str) -> Path:
+        """Return the log file of a process."""
+        return self._logs / f'{name}.log'
+
+    def log(self, name: str) -> str:
+        """Return what a process has said so far."""
+        return self.log_path(name).read_text(errors='replace')
+
+    def exit_code(self, name: str) -> int | None:
+        """Return the exit code, None while the process runs."""
+        return self._processes[name].poll()
+
+    def wait(self, name: str, timeout_s: float) -> int | None:
+        """Wait for a process to end; return its exit code, None if it still runs."""
+        try:
+            return self._processes[name].wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            return None
+
+    def failure(self, name: str, what: str) -> ChildError:
+        """Return the error that says what went wrong, with the tail of the log."""
+        lines = self.log(name).strip().splitlines()[-TAIL_LINES:]
+        tail = '\n  '.join(lines) or '(it said nothing)'
+        return ChildError(f'{name} {what}; its log {self.log_path(name)} ends with:\n  {tail}')
+
+    def stop(self) -> None:
+        """End all processes: ask first, then kill."""
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
+            for process in self._processes.values():
+                if process.poll() is None:
+                    _signal_group(process, number)
+            until = time.monotonic() + GRACE_S
+            while time.monotonic() < until and any(
+                    process.poll() is None for process in self._processes.values()):
+                time.sleep(0.05)
+
+
+def _signal_group(process: subprocess.Popen, number: int) -> None:
+    try:
+        os.killpg(process.pid, number)
+    except ProcessLookupError:
+        process.poll()
+
+
+def _leave(*_: object) -> None:
+    raise SystemExit(128 + signal.SIGTERM)
+
+
+def _end_with_parent():
+    """Return what a child runs first: ask the kernel to be killed with its parent (Linux)."""
+    if not sys.platform.startswith('linux'):
+        return None
+    libc = ctypes.CDLL(None)
+    return lambda: libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -1,0 +1,122 @@
+"""The demo's report on a made-up recording, and the whole of it where model and clip exist."""
+import importlib.util
+import io
+import json
+import os
+
+import numpy as np
+import pytest
+from bag_factory import write_bag
+from rich.console import Console
+from scene_factory import CAMERA, make_scene, scene_frame
+
+from dkt_ros.data.clips import open_clip
+from dkt_ros.data.images import read_rgb
+from dkt_ros.data.packed import pack_clip
+from dkt_ros.data.ply import read_ply
+from dkt_ros.errors import UserError
+from dkt_ros.resources import share_path
+from dkt_ros.tools import demo
+from dkt_ros.tools.demo import DemoFiles, graph_environment, report, run_demo
+
+OUT = (0, 1, 2, 3, 5, 6)
+
+
+def make_recording(files, clip):
+    files.results.mkdir(parents=True)
+    frames = []
+    for item in clip.items():
+        if item.index not in OUT:
+            continue
+        stamp = 10**18 + item.frame.stamp_ns
+        truth = scene_frame(item.index, seed=1_000_000).depth
+        name = f'{stamp:019d}.npz'
+        np.savez(files.results / name, disparity=1 / truth, depth=truth + np.float32(0.01),
+                 depth_fused=truth, mask=truth < 0.65, rgb=item.frame.rgb,
+                 normals=np.zeros((*truth.shape, 3), np.float16))
+        frames.append({'stamp_ns': stamp, 'index': item.index, 'age_ms': 500.0, 'file': name,
+                       'clip_stamp_ns': item.frame.stamp_ns})
+    points = CAMERA.unproject(truth)
+    points[0] = np.nan
+    np.savez(files.results / 'points.npz', points=points, rgb=item.frame.rgb, stamp_ns=stamp)
+    bag = write_bag(files.out / 'bag', [scene_frame(0)])
+    next(bag.glob('*.mcap')).rename(files.mcap)
+    camera = {key: getattr(CAMERA, key) for key in ('width', 'height', 'fx', 'fy', 'cx', 'cy')}
+    return {'frames_sent': 7, 'frames_out': len(frames), 'frames': frames, 'diagnostics': {},
+            'age_ms': {'p50': 500.0, 'p95': 500.0},
+            'camera': {**camera, 'frame_id': 'camera_color_optical_frame'}}
+
+
+@pytest.fixture
+def packed(tmp_path):
+    pack_clip(make_scene(tmp_path / 'scene', 7), tmp_path / 'clip', truth_every=2)
+    return tmp_path / 'clip'
+
+
+def test_report(tmp_path, packed):
+    files, clip = DemoFiles(tmp_path / 'out'), open_clip(packed)
+    summary = report(files, clip, make_recording(files, clip), Console(file=io.StringIO()))
+    # truth exists for the frames 0 2 4 6, of which 4 never came out
+    assert summary['frames_with_truth'] == 3
+    assert (summary['frames_in'], summary['frames_out'], summary['drops']) == (7, 6, 1)
+    assert summary['fps'] == pytest.approx(5.0)
+    for row in (summary[name] for name in ('transparent', 'reflective', 'diffuse', 'background')):
+        assert row['dkt']['mae_m'] == pytest.approx(0.01, abs=6e-4)
+        assert row['fused']['mae_m'] == pytest.approx(0.0, abs=6e-4)
+        assert set(row) == {'sensor', 'filled', 'dkt', 'fused'}
+    assert summary['transparent']['sensor']['coverage'] == pytest.approx(0.5, abs=0.06)
+    points, colors = read_ply(files.out / 'points.ply')
+    assert summary['points'] == len(points) == len(colors) == 47 * 64
+    assert read_rgb(files.out / 'montage.png').shape[0] > 3 * 200
+    assert sum(summary['mcap']['topics'].values()) == 3
+
+
+def test_no_cloud_is_told(tmp_path, packed):
+    files, clip = DemoFiles(tmp_path / 'out'), open_clip(packed)
+    recording = make_recording(files, clip)
+    (files.results / 'points.npz').unlink()
+    with pytest.raises(RuntimeError, match='no cloud came out'):
+        report(files, clip, recording, Console(file=io.StringIO()))
+
+
+def test_a_domain_of_its_own(monkeypatch):
+    monkeypatch.setenv('ROS_DOMAIN_ID', str(50 + os.getpid() % 49))
+    environment = graph_environment()
+    assert environment['ROS_DOMAIN_ID'] != os.environ['ROS_DOMAIN_ID']
+    assert environment['ROS_AUTOMATIC_DISCOVERY_RANGE'] == 'LOCALHOST'
+    assert environment['FASTDDS_DEFAULT_PROFILES_FILE'].endswith('fastdds.xml')
+    monkeypatch.setenv('FASTDDS_DEFAULT_PROFILES_FILE', 'mine.xml')
+    assert graph_environment()['FASTDDS_DEFAULT_PROFILES_FILE'] == 'mine.xml'
+
+
+def test_without_ros(tmp_path, monkeypatch):
+    monkeypatch.setattr(demo.importlib.util, 'find_spec', lambda name: None)
+    with pytest.raises(UserError, match='rclpy is not installed'):
+        run_demo(tmp_path / 'out')
+
+
+def _missing():
+    if importlib.util.find_spec('rclpy') is None:
+        return 'rclpy is not installed'
+    for parts in (('models', 'dkt-tiny', 'model_index.json'), ('clips', 'demo', 'clip.json'),
+                  ('config', 'dkt.yaml')):
+        try:
+            share_path(*parts)
+        except UserError as error:
+            return str(error)
+    return ''
+
+
+@pytest.mark.slow
+@pytest.mark.ros
+@pytest.mark.skipif(bool(_missing()), reason=_missing() or 'all there')
+def test_the_whole_graph(tmp_path):
+    console = Console(file=io.StringIO(), width=120)
+    summary = run_demo(tmp_path / 'out', frames=21, console=console)
+    assert summary['frames_in'] == 21 and summary['frames_out'] >= 13
+    assert summary['transparent']['dkt']['coverage'] > 0.5
+    record = json.loads((tmp_path / 'out' / 'summary.json').read_text())
+    assert record['frames_out'] == summary['frames_out']
+    assert {'montage.png', 'points.ply', 'demo.mcap', 'summary.json', 'logs'} == {
+        path.name for path in (tmp_path / 'out').iterdir()}
+    assert 'transparent' in console.file.getvalue()
