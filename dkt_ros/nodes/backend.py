@@ -17,6 +17,9 @@ class PerceptionLike(Protocol):
     def push(self, frame: Frame) -> list[DepthEstimate]:
         """Take a frame; return the estimates that are finished."""
 
+    def flush(self) -> list[DepthEstimate]:
+        """Return the estimates that wait for the rest of their window."""
+
     def reset(self, reason: str) -> None:
         """Start a new stream."""
 

@@ -79,7 +79,7 @@ class ClipCameraNode(Node):
         self._stop = threading.Event()
         self.failed = False
         self.frames_sent = 0
-        self._parameters = NodeParameters(self, ClipCameraConfig())
+        self._options = NodeParameters(self, ClipCameraConfig())
         options = QoSOverridingOptions.with_default_policies()
         self._topics: dict[str, Publisher] = {
             topic: self.create_publisher(kind, topic, qos_profile_system_default,
@@ -98,7 +98,7 @@ class ClipCameraNode(Node):
 
     def _run(self) -> None:
         try:
-            self._play(self._parameters.config())
+            self._play(self._options.config())
         except (ValueError, OSError) as error:
             self.failed = True
             self.get_logger().error(f'cannot play the clip: {error}')

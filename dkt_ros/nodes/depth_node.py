@@ -60,20 +60,21 @@ class DepthNode(LifecycleNode):
         self._inputs: Inputs | None = None
         self._wanted: frozenset[str] = frozenset()
         self.stats = StreamStats()
-        self._parameters = NodeParameters(self, DepthNodeConfig(), self._is_configured,
+        self._options = NodeParameters(self, DepthNodeConfig(), self._is_configured,
                                           self._on_change)
         self._report = Report(self)
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 1)
         # Wall time: with use_sim_time these must run before the first /clock, and while it rests.
         self._wall = Clock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(1.0, self._diagnose, clock=self._wall)
+        self.create_timer(0.1, self._tick, clock=self._wall)
         if self.get_parameter('autostart').value:
             self._start_timer = self.create_timer(0.0, self._autostart, clock=self._wall)
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Check the parameters, load the weights, announce the topics."""
         try:
-            self.config = self._parameters.config()
+            self.config = self._options.config()
             self.get_logger().info(f'loading model {self.config.model}')
             self._backend.load(self.config)
             self._outputs = Outputs(self, self.config)
@@ -84,13 +85,19 @@ class DepthNode(LifecycleNode):
             self._report.configure_failed(error)
             self._release()
             return FAILURE
-        self._report.configured()
+        self._report.reached('configured')
         return super().on_configure(state)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Subscribe to the camera."""
         self.engine.restart('activated')
-        self._inputs = Inputs(self, self.config, self._on_pair, self._wall)
+        try:
+            self._inputs = Inputs(self, self.config, self._on_pair, self._wall)
+        # A topic that exists with another type, a QoS override that is none: RuntimeError.
+        except Exception as error:  # noqa: BLE001
+            self._report.activate_failed(error)
+            return FAILURE
+        self._report.reached('active')
         return super().on_activate(state)
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -165,6 +172,10 @@ class DepthNode(LifecycleNode):
         self._outputs.publish(estimate)
         now_ns = self.get_clock().now().nanoseconds
         self.stats.published((now_ns - estimate.stamp_ns) * 1e-9)
+
+    def _tick(self) -> None:
+        if self._inputs is not None:
+            self.engine.tick()
 
     def _diagnose(self) -> None:
         stamp = self.get_clock().now().to_msg()

@@ -86,7 +86,9 @@ class Engine:
         self._generation = 0
         self._rebuild = False
         self._reset_reason = ''
-        self._unbilled_s = 0.0
+        self._busy_s = self._compute_s = 0.0
+        self._last_offer = 0.0
+        self._open_stream = False
         self._normals = wants_normals()
         self.last_estimate: DepthEstimate | None = None
         self.perception: PerceptionLike = backend.perception(config, self._normals)
@@ -111,6 +113,9 @@ class Engine:
                   'execution': config.execution, 'window_latents': str(window),
                   'overlap_latents': str(overlap), 'waiting': str(self.waiting),
                   'normals': 'computed' if self._normals else 'not asked for'}
+        if self._pacer.seconds_per_frame:
+            values['seconds_per_frame'] = f'{self._pacer.seconds_per_frame:.4f}'
+        values['pace_stride'] = f'{self._pacer.stride:.2f}'
         if self.last_estimate is not None:
             values['window'] = str(self.last_estimate.window_id)
         return values
@@ -120,52 +125,71 @@ class Engine:
         if not self._pacer.admit(pair.stamp_ns):
             self._stats.count('drops')
             return
+        self._last_offer = time.monotonic()
+        self._open_stream = True
         replaced = self._worker.replaced
         self._worker.submit((self._generation, pair))
         self._stats.count('drops', self._worker.replaced - replaced)
+
+    def tick(self) -> None:
+        """Compute what waits for the rest of its window, once the camera has paused."""
+        pause_s = max(self._config.stream.max_gap_s, 3.0 * (self._pacer.seconds_per_frame or 0.0))
+        paused = time.monotonic() - self._last_offer > pause_s
+        if self._open_stream and paused and self._worker.idle():
+            self._open_stream = False
+            self._worker.submit((self._generation, None))
 
     def restart(self, reason: str, config: DepthNodeConfig | None = None) -> None:
         """Forget what waits and runs; start a new stream, with new options if given."""
         with self._lock:
             self._generation += 1
             self._reset_reason = reason
+            self._open_stream = False
             if config is not None:
                 self._config = config
                 self._rebuild = True
         self._worker.clear()
+        self._pacer.reset()
 
     def close(self, timeout_s: float) -> None:
         """End the thread; a computation that lasts longer ends unheard."""
         self.restart('closed')
         self._worker.stop(timeout_s)
 
-    def _process(self, item: tuple[int, Pair]) -> None:
+    def _process(self, item: tuple[int, Pair | None]) -> None:
         generation, pair = item
         if generation != self._generation:
             return
         start = time.perf_counter()
+        self._renew()
+        frame = None if pair is None else self._decode(pair)
+        if pair is not None and frame is None:
+            return
+        decoded = time.perf_counter()
+        estimates = self.perception.flush() if frame is None else self.perception.push(frame)
+        computed = time.perf_counter()
+        for estimate in estimates:
+            self._hand_over(generation, estimate)
+        self._note(decoded - start, computed - decoded, time.perf_counter() - start,
+                   len(estimates))
+
+    def _decode(self, pair: Pair) -> Frame | None:
         try:
-            frame = frame_from_pair(pair, self._unusable)
+            return frame_from_pair(pair, self._unusable)
         except ValueError as error:
             self._stats.count('bad_frames')
             self._unusable(str(error))
-            return
-        self._stats.span('decode', time.perf_counter() - start)
-        estimates = self._compute(frame)
-        for estimate in estimates:
-            self._hand_over(generation, estimate)
+            return None
 
-    def _compute(self, frame: Frame) -> list[DepthEstimate]:
-        self._renew()
-        start = time.perf_counter()
-        estimates = self.perception.push(frame)
-        self._unbilled_s += time.perf_counter() - start
-        if estimates:
-            seconds = self._unbilled_s / len(estimates)
-            self._unbilled_s = 0.0
-            self._pacer.observe(seconds)
-            self._stats.span('compute', seconds)
-        return estimates
+    def _note(self, decode_s: float, compute_s: float, total_s: float, number: int) -> None:
+        """Take note of the times; those of a window are shared by its frames."""
+        self._stats.span('decode', decode_s)
+        self._busy_s += total_s
+        self._compute_s += compute_s
+        if number:
+            self._pacer.observe(self._busy_s / number)
+            self._stats.span('compute', self._compute_s / number)
+            self._busy_s = self._compute_s = 0.0
 
     def _renew(self) -> None:
         """Rebuild or reset the perception chain if that was asked for; keep the weights."""
@@ -179,7 +203,7 @@ class Engine:
         elif reason:
             self.perception.reset(reason)
         if rebuild or reason:
-            self._unbilled_s = 0.0
+            self._busy_s = self._compute_s = 0.0
 
     def _hand_over(self, generation: int, estimate: DepthEstimate) -> None:
         with self._lock:

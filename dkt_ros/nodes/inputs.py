@@ -60,10 +60,17 @@ class Inputs:
         color, depth = config.input.image_transport, config.input.depth_transport
         self._subscriptions = []
         self._watches: list[tuple[InputWatch, QoSProfile]] = []
+        self._timer = node.create_timer(TICK_S, self._tick, clock=clock)
+        try:
+            self._subscribe_all(color, depth)
+        except BaseException:
+            self.destroy()
+            raise
+
+    def _subscribe_all(self, color: str, depth: str) -> None:
         self._subscribe(COLOR, color, self.pairer.add_color)
         self._subscribe(INFO, 'info', self.pairer.add_info)
         self._depth_watch = self._subscribe(DEPTH, depth, self.pairer.add_depth)
-        self._timer = node.create_timer(TICK_S, self._tick, clock=clock)
 
     def configure(self, config: DepthNodeConfig) -> None:
         """Take new options where that needs no new subscription."""

@@ -5,21 +5,21 @@ import os
 import shutil
 import struct
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 
-RECORD = struct.Struct('<HqI')
+HEADER = struct.Struct('<iI')
 SMALL_BYTES = 65_536
 
 
 @dataclass(frozen=True)
 class Entry:
     """
-    One message as it came.
+    One message in the spool.
 
     Attributes
     ----------
@@ -27,25 +27,23 @@ class Entry:
         Full name.
     received_ns : int
         Wall time of its arrival [ns].
-    data : bytes
-        CDR, as on the wire.
+    stamp_ns : int
+        The stamp of its header [ns]; without meaning for a message that has none.
+    offset, size : int
+        Where its CDR bytes lie in the file.
 
     """
 
     topic: str
     received_ns: int
-    data: bytes
-
-    @property
-    def stamp_ns(self) -> int:
-        """The stamp of a message that begins with a header [ns]."""
-        sec, nanosec = struct.unpack_from('<iI', self.data, 4)
-        return sec * 1_000_000_000 + nanosec
+    stamp_ns: int
+    offset: int
+    size: int
 
 
 class Spool:
     """
-    An append-only file of messages: cheap to write while a model needs the processor.
+    A file of messages: cheap to write while a model needs the processor.
 
     Parameters
     ----------
@@ -56,25 +54,27 @@ class Spool:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._file = path.open('wb')
-        self._topics: list[str] = []
-        self._numbers: dict[str, int] = {}
+        self._file = path.open('w+b')
+        self._end = 0
+        self.entries: list[Entry] = []
 
     def add(self, topic: str, received_ns: int, data: bytes) -> None:
-        """Append a message."""
-        if topic not in self._numbers:
-            self._numbers[topic] = len(self._topics)
-            self._topics.append(topic)
-        self._file.write(RECORD.pack(self._numbers[topic], received_ns, len(data)))
+        """Append a message as it came from the wire."""
+        sec, nanosec = HEADER.unpack_from(data, 4) if len(data) >= 12 else (0, 0)
+        self.entries.append(Entry(topic, received_ns, sec * 1_000_000_000 + nanosec, self._end,
+                                  len(data)))
+        self._file.seek(self._end)
         self._file.write(data)
+        self._end += len(data)
 
-    def entries(self) -> Iterator[Entry]:
-        """Read all messages in the order of arrival."""
-        self._file.flush()
-        with self._path.open('rb') as file:
-            while head := file.read(RECORD.size):
-                number, received_ns, size = RECORD.unpack(head)
-                yield Entry(self._topics[number], received_ns, file.read(size))
+    def data(self, entry: Entry) -> bytes:
+        """Read the CDR bytes of a message."""
+        self._file.seek(entry.offset)
+        return self._file.read(entry.size)
+
+    def of(self, *topics: str) -> list[Entry]:
+        """Return the messages of these topics in the order of arrival."""
+        return [entry for entry in self.entries if entry.topic in topics]
 
     def close(self) -> None:
         """Delete the file."""
@@ -101,17 +101,17 @@ def thinning(sizes: dict[str, int], counts: dict[str, int], max_mb: float) -> in
 
 
 def compressed_sizes(spool: Spool) -> dict[str, int]:
-    """Return the compressed size of one message of each topic, from the middle of the spool."""
+    """Return the compressed size [bytes] of one message of each topic."""
     try:
         from compression import zstd
     except ImportError:
         from backports import zstd
-    samples: dict[str, list[bytes]] = {}
-    for entry in spool.entries():
-        kept = samples.setdefault(entry.topic, [])
-        kept[:] = [*kept[-1:], entry.data]
-    return {topic: max(len(zstd.compress(data)) for data in kept)
-            for topic, kept in samples.items()}
+    sizes = {}
+    for topic in {entry.topic for entry in spool.entries}:
+        entries = spool.of(topic)
+        samples = {entries[len(entries) // 2], entries[-1]}
+        sizes[topic] = max(len(zstd.compress(spool.data(entry))) for entry in samples)
+    return sizes
 
 
 def write_mcap(path: Path, spool: Spool, kinds: dict[str, str],
@@ -146,9 +146,9 @@ def write_mcap(path: Path, spool: Spool, kinds: dict[str, str],
         with writer:
             connections = {topic: writer.add_connection(topic, kind, typestore=store)
                            for topic, kind in kinds.items()}
-            for entry in spool.entries():
+            for entry in spool.entries:
                 if entry.topic in connections and keep(entry):
-                    writer.write(connections[entry.topic], entry.received_ns, entry.data)
+                    writer.write(connections[entry.topic], entry.received_ns, spool.data(entry))
                     written[entry.topic] = written.get(entry.topic, 0) + 1
         os.replace(next((folder / 'bag').glob('*.mcap')), path)
     finally:

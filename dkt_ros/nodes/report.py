@@ -38,15 +38,22 @@ class Report:
         self._logger = node.get_logger()
         self._failure = ''
 
-    def configured(self) -> None:
-        """Forget an earlier failure to configure."""
+    def reached(self, state: str) -> None:
+        """Say which state was reached; an earlier failure is forgotten."""
         self._failure = ''
-        self._logger.info('configured')
+        self._logger.info(state)
 
     def configure_failed(self, error: Exception) -> None:
         """Say why configure failed."""
+        self._fail('configure', error)
+
+    def activate_failed(self, error: Exception) -> None:
+        """Say why activate failed."""
+        self._fail('activate', error)
+
+    def _fail(self, transition: str, error: Exception) -> None:
         lines = str(error).strip().splitlines() or [type(error).__name__]
-        self._failure = f'configure failed: {lines[0]}'
+        self._failure = f'{transition} failed: {lines[0]}'
         self._logger.error(self._failure)
 
     def unusable(self, sentence: str) -> None:

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -118,48 +118,36 @@ def record(plan: RecordingPlan, spool: Spool, kinds: dict[str, str],
 
 
 def frame_order(spool: Spool, kinds: dict[str, str]) -> dict[int, int]:
-    """Number the capture stamps of all images and clouds in the order of time."""
-    pictures = {topic for topic, kind in kinds.items() if kind.startswith('sensor_msgs/')}
-    stamps = {entry.stamp_ns for entry in spool.entries() if entry.topic in pictures}
+    """Return the number of each capture stamp of images and clouds, in the order of time."""
+    pictures = [topic for topic, kind in kinds.items() if kind.startswith('sensor_msgs/')]
+    stamps = {entry.stamp_ns for entry in spool.of(*pictures)}
     return {stamp: number for number, stamp in enumerate(sorted(stamps))}
 
 
 def write_arrays(plan: RecordingPlan, spool: Spool) -> dict[int, float]:
     """Write one file of arrays a stamp; return the age [ms] of each stamp's estimate."""
-    wanted = {plan.output(field): field for field in RESULT_FIELDS}
-    wanted[plan.sensor('color/image_raw')] = 'rgb'
-    wanted[plan.sensor('aligned_depth_to_color/image_raw')] = 'sensor_depth'
-    places: dict[int, dict[str, np.ndarray]] = defaultdict(dict)
-    ages: dict[int, float] = {}
-    cloud: Entry | None = None
-    for entry in spool.entries():
-        if entry.topic == plan.output('points'):
-            cloud = entry
-        if entry.topic not in wanted:
-            continue
-        field, stamp = wanted[entry.topic], entry.stamp_ns
-        places[stamp][field] = decode(field, entry.data)
-        if field == 'disparity':
-            ages[stamp] = (entry.received_ns - stamp) * 1e-6
-        # Estimates come window by window: what is older than the last ones is complete.
-        if len(places) > 200:
-            _write_oldest(plan, places, ages)
-    while places:
-        _write_oldest(plan, places, ages)
-    if cloud is not None:
-        arrays = cloud_to_arrays(deserialize_message(cloud.data, PointCloud2))
-        save_arrays(plan.results / 'points.npz', {
-            'points': arrays['points'], 'rgb': arrays['rgb'],
-            'stamp_ns': np.int64(cloud.stamp_ns)})
+    fields = {plan.output(field): field for field in RESULT_FIELDS}
+    fields[plan.sensor('color/image_raw')] = 'rgb'
+    fields[plan.sensor('aligned_depth_to_color/image_raw')] = 'sensor_depth'
+    ages = {entry.stamp_ns: (entry.received_ns - entry.stamp_ns) * 1e-6
+            for entry in spool.of(plan.output('disparity'))}
+    frames: dict[int, dict[str, Entry]] = {stamp: {} for stamp in sorted(ages)}
+    for entry in spool.of(*fields):
+        if entry.stamp_ns in frames:
+            frames[entry.stamp_ns][fields[entry.topic]] = entry
+    for stamp, entries in frames.items():
+        save_arrays(array_path(plan.results, stamp), {
+            field: decode(field, spool.data(entry)) for field, entry in entries.items()})
+    if clouds := spool.of(plan.output('points')):
+        write_cloud(plan.results / 'points.npz', spool, clouds[-1])
     return ages
 
 
-def _write_oldest(plan: RecordingPlan, places: dict[int, dict[str, np.ndarray]],
-                  ages: dict[int, float]) -> None:
-    stamp = min(places)
-    arrays = places.pop(stamp)
-    if stamp in ages:
-        save_arrays(array_path(plan.results, stamp), arrays)
+def write_cloud(path: Path, spool: Spool, entry: Entry) -> None:
+    """Write the points and colours of a cloud."""
+    arrays = cloud_to_arrays(deserialize_message(spool.data(entry), PointCloud2))
+    save_arrays(path, {'points': arrays['points'], 'rgb': arrays['rgb'],
+                       'stamp_ns': np.int64(entry.stamp_ns)})
 
 
 def decode(field: str, data: bytes) -> np.ndarray:
@@ -206,12 +194,10 @@ def percentiles(values: Iterable[float]) -> dict[str, float | None]:
 
 def last_camera(plan: RecordingPlan, spool: Spool) -> dict | None:
     """Return the intrinsics of the maps, from the last camera_info that came with them."""
-    last = None
-    for entry in spool.entries():
-        if entry.topic == plan.output('camera_info'):
-            last = entry.data
-    if last is None:
+    infos = spool.of(plan.output('camera_info'))
+    if not infos:
         return None
+    last = spool.data(infos[-1])
     camera = messages.camera_from_info(deserialize_message(last, CameraInfo))
     return {name: getattr(camera, name)
             for name in ('width', 'height', 'fx', 'fy', 'cx', 'cy', 'frame_id')}
@@ -221,10 +207,8 @@ def last_diagnostics(spool: Spool) -> dict[str, dict]:
     """Return the last status of each name; counters of a stream that ended stay readable."""
     levels = Counter()
     statuses: dict[str, dict] = {}
-    for entry in spool.entries():
-        if entry.topic != '/diagnostics':
-            continue
-        for status in deserialize_message(entry.data, DiagnosticArray).status:
+    for entry in spool.of('/diagnostics'):
+        for status in deserialize_message(spool.data(entry), DiagnosticArray).status:
             level = int.from_bytes(status.level, 'little')
             levels[status.name] = max(levels[status.name], level)
             statuses[status.name] = {
