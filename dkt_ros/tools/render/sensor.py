@@ -24,14 +24,14 @@ def shadow_of_baseline(depth: np.ndarray, focal_px: float, baseline_m: float) ->
     """
     Return True where the second camera's view is blocked.
 
-    A pixel is hidden if, along its row, a nearer surface to its left covers it after both are
-    shifted by their stereo disparity focal * baseline / z.
+    The second camera stands to the right: its pixels are shifted left by the stereo disparity
+    focal * baseline / z. A pixel is hidden if a nearer surface to its right is shifted past it.
     """
     height, width = depth.shape
     disparity = focal_px * baseline_m / np.nan_to_num(depth, nan=1e3)
     shifted = np.arange(width, dtype=np.float32)[None, :] - disparity
-    reached = np.maximum.accumulate(shifted, axis=1)
-    return shifted < reached - 1.0
+    passed = np.minimum.accumulate(shifted[:, ::-1], axis=1)[:, ::-1]
+    return shifted > passed + 1.0
 
 
 def simulate_sensor(depth: np.ndarray, material: np.ndarray, instance: np.ndarray,

@@ -187,8 +187,8 @@ class Trainer:
         rows = []
         for i in range(len(normals)):
             rgb = np.uint8((batch.rgb[i, :, -1].permute(1, 2, 0).numpy() + 1) * 127.5)
-            views = [rgb, disparity_to_rgb(images[i, :, -1].mean(0).numpy()),
-                     disparity_to_rgb(batch.disparity[i, -1].numpy()),
+            views = [rgb, disparity_to_rgb(images[i, :, -1].mean(0).numpy(), -1, 1),
+                     disparity_to_rgb(batch.disparity[i, -1].numpy(), -1, 1),
                      normals_to_rgb(normals[i, :, -1].permute(1, 2, 0).numpy()),
                      normals_to_rgb(batch.normals[i, :, -1].permute(1, 2, 0).numpy())]
             rows.append(np.hstack(views))

@@ -1,0 +1,169 @@
+"""Training at toy size: the networks' shortcuts, the losses, a run, its resumption."""
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from dkt_ros.camera import PinholeCamera
+from dkt_ros.config import TrainConfig, TransformerConfig, VaeConfig
+from dkt_ros.data.scenes import EVALUATION_SEED, SceneFrame, write_scene
+from dkt_ros.errors import UserError
+from dkt_ros.frame import Frame
+from dkt_ros.tools.train import losses
+from dkt_ros.tools.train.data import draw_batch, load_clips, normalized
+from dkt_ros.tools.train.loop import Trainer, learning_rate, run_train
+from dkt_ros.tools.train.networks import build_vae, decode, encode, still_convolutions
+
+VAE = VaeConfig(base_dim=8, decoder_base_dim=8, z_dim=8)
+DIT = TransformerConfig(num_heads=1, head_dim=12, ffn_dim=24, num_layers=1, freq_dim=16)
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+
+
+def write_toy_scene(folder, seed):
+    """A sloping floor with a nearer block, five frames, 32x48."""
+    rng = np.random.default_rng(seed)
+    camera = PinholeCamera(48, 32, 48.0, 48.0, 23.5, 15.5)
+    frames = []
+    for index in range(5):
+        depth = np.linspace(1.0, 0.5, 32, dtype=np.float32)[:, None].repeat(48, 1)
+        material = np.zeros((32, 48), np.uint8)
+        material[8:20, 10 + index:22 + index] = 1
+        depth[material > 0] = 0.45
+        normals = np.zeros((32, 48, 3), np.float32)
+        normals[..., 2] = -1
+        rgb = rng.integers(0, 255, (32, 48, 3), dtype=np.uint8)
+        frames.append(SceneFrame(index, Frame(rgb, index, camera, depth), depth, normals,
+                                 material.astype(np.uint16), material, np.eye(4)))
+    write_scene(folder / f'scene_{seed:08d}', name=f'scene_{seed:08d}', seed=seed, preset='toy',
+                fps=6.0, camera=camera, frames=frames)
+
+
+@pytest.fixture
+def scenes(tmp_path):
+    for seed in range(3):
+        write_toy_scene(tmp_path / 'scenes', seed)
+    return tmp_path / 'scenes'
+
+
+def toy_config(tmp_path, scenes, **changes):
+    stage = {'steps': 2, 'batch_size': 3, 'height': 32, 'width': 32, 'warmup_steps': 0}
+    options = {'data': [str(scenes)], 'run': str(tmp_path / 'run'), 'held_out': 1, 'bf16': False,
+               'checkpoint_every': 1, 'validate_every': 2, 'vae': VAE.to_dict(),
+               'transformer': DIT.to_dict(),
+               'stages': [{'kind': 'vae', **stage}, {'kind': 'flow', **stage},
+                          {'kind': 'e2e', **stage}, {'kind': 'e2e', **stage, 'num_frames': 5}]}
+    return TrainConfig.from_dict({**options, **changes})
+
+
+def test_a_still_needs_no_third_dimension():
+    vae = build_vae(VAE)
+    x = torch.rand(2, 48, 1, 8, 8)
+    with torch.no_grad():
+        expected = vae.encoder(x)
+        with still_convolutions(vae):
+            torch.testing.assert_close(vae.encoder(x), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_an_untrained_vae_treats_frames_by_themselves():
+    vae = build_vae(VAE)
+    clip = torch.rand(1, 3, 9, 32, 32) * 2 - 1
+    with torch.no_grad():
+        latents = encode(vae, clip)
+        last = encode(vae, clip[:, :, 8:9])
+        torch.testing.assert_close(latents[:, :, 2:], last, atol=1e-5, rtol=1e-4)
+        images = decode(vae, latents[:, :8])
+        still = decode(vae, last[:, :8])
+    assert images.shape == clip.shape
+    torch.testing.assert_close(images[:, :, 5:], still.expand(-1, -1, 4, -1, -1), atol=1e-5,
+                               rtol=1e-4)
+
+
+def test_alignment_removes_scale_and_shift_but_not_glass_error():
+    inverse = torch.rand(2, 1, 16, 16) + 1
+    material = torch.zeros(2, 1, 16, 16, dtype=torch.long)
+    material[:, :, 4:8, 4:8] = 1
+    prediction = 0.7 * inverse - 2
+    assert losses.relative_error(prediction, inverse, material).max() < 1e-4
+    prediction[:, :, 4:8, 4:8] += 0.07 * inverse[:, :, 4:8, 4:8]
+    error = losses.relative_error(prediction, inverse, material)
+    assert error[:, :, 4:8, 4:8].mean() == pytest.approx(0.1, abs=1e-3)
+    assert error[material == 0].max() < 1e-4
+
+
+def test_gradients_and_normals_are_zero_for_the_truth():
+    maps, ones = torch.rand(1, 1, 8, 8), torch.ones(1, 1, 8, 8)
+    assert losses.gradient_error(maps + 3, maps, ones) < 1e-6
+    assert losses.gradient_error(2 * maps, maps, ones) > 0.05
+    normals = torch.nn.functional.normalize(torch.randn(1, 3, 1, 8, 8), dim=1)
+    assert losses.normal_error(normals, normals, ones) < 1e-5
+    assert losses.normal_error(-normals, normals, ones) > 1.9
+
+
+def test_disparity_spans_its_range_over_the_whole_clip():
+    inverse = np.array([[[1.0, 2.0]], [[3.0, 0.0]]], np.float32)
+    assert normalized(inverse).tolist() == [[[-1, 0]], [[1, 0]]]
+
+
+def test_flipping_a_clip_flips_its_normals(scenes):
+    clips = load_clips([scenes])
+    batch = draw_batch(clips, 16, 5, 32, 48, np.random.default_rng(0))
+    assert batch.rgb.shape == (16, 3, 5, 32, 48)
+    assert batch.rgb.abs().max() <= 1
+    assert set(batch.material.unique().tolist()) == {0, 1}
+    near = batch.inverse_depth[batch.material == 1]
+    torch.testing.assert_close(near, torch.full_like(near, 1 / 0.45), rtol=1e-3, atol=0)
+
+
+def test_the_rate_rises_and_falls():
+    from dkt_ros.config import StageConfig
+    stage = StageConfig(steps=100, learning_rate=1.0, warmup_steps=10, decay=0.5)
+    rates = [learning_rate(stage, step) for step in (0, 9, 40, 75, 99)]
+    assert rates == pytest.approx([0.1, 1.0, 1.0, 0.5, 0.02])
+
+
+def test_a_run_resumes_where_it_stopped_and_leaves_a_model(tmp_path, scenes):
+    config = toy_config(tmp_path, scenes)
+    model = run_train(config)
+    assert (model / 'model_index.json').is_file()
+    kinds = [json.loads(line)['stage'] for line in (tmp_path / 'run' / 'validation.jsonl')
+             .read_text().splitlines()]
+    assert kinds == [1, 2, 3]
+    with pytest.raises(UserError, match='--resume'):
+        run_train(config)
+    trainer = Trainer(config, load_clips(config.data))
+    trainer.resume()
+    assert (trainer.stage, trainer.step) == (4, 0)
+    assert np.std(trainer.nets.vae.config.latents_std) > 0
+
+
+def test_an_interrupted_stage_goes_on(tmp_path, scenes):
+    config = toy_config(tmp_path, scenes)
+    trainer = Trainer(config, load_clips(config.data))
+    trainer.stages[0] = type(trainer.stages[0])(**{**trainer.stages[0].to_dict(), 'steps': 1})
+    trainer.run_stage(trainer.stages[0])
+    trainer.save()
+    again = Trainer(config, load_clips(config.data))
+    again.resume()
+    assert (again.stage, again.step) == (0, 1)
+    before = again.nets.vae.encoder.conv_in.weight.clone()
+    again.run_stage(again.stages[0])
+    assert again.step == 2
+    assert not torch.equal(before, again.nets.vae.encoder.conv_in.weight)
+
+
+def test_what_cannot_be_trained_on_is_refused(tmp_path, scenes):
+    write_toy_scene(tmp_path / 'eval', EVALUATION_SEED)
+    with pytest.raises(UserError, match='evaluation only'):
+        load_clips([tmp_path / 'eval'])
+    with pytest.raises(UserError, match='no training data'):
+        load_clips([])
+    with pytest.raises(UserError, match='no stage'):
+        Trainer(toy_config(tmp_path, scenes, stages=[]), load_clips([scenes]))
+    with pytest.raises(UserError, match='9 consecutive'):
+        draw_batch(load_clips([scenes]), 1, 9, 32, 32, np.random.default_rng(0))
