@@ -16,7 +16,7 @@ import typer
 
 import dkt_ros
 from dkt_ros.config import PRESETS, DepthNodeConfig, PerceptionConfig, RenderConfig, TrainConfig
-from dkt_ros.errors import UserError
+from dkt_ros.errors import RunError, UserError
 
 app = typer.Typer(name='dkt', no_args_is_help=True, add_completion=False,
                   pretty_exceptions_enable=False, rich_markup_mode='markdown',
@@ -43,9 +43,9 @@ def verb(group: typer.Typer, name: str | None = None) -> Callable[[Callable], Ca
         def run(*args: object, **kwargs: object) -> None:
             try:
                 function(*args, **kwargs)
-            except UserError as error:
+            except (UserError, RunError) as error:
                 typer.secho(f'dkt: {error}', err=True, fg=typer.colors.RED)
-                raise typer.Exit(2) from None
+                raise typer.Exit(2 if isinstance(error, UserError) else 1) from None
             except KeyboardInterrupt:
                 raise typer.Exit(130) from None
 
@@ -70,6 +70,29 @@ def _options(version: Annotated[bool, typer.Option(
         '--version', callback=_print_version, is_eager=True,
         help='Print the version and leave.')] = False) -> None:
     pass
+
+
+@verb(app)
+def demo(
+    out: Out = Path('demo_out'),
+    frames: Annotated[int | None, typer.Option(
+        min=10, help='Stop after so many frames of the clip.')] = None,
+    model: Annotated[str | None, typer.Option(
+        help='Another model than that of config/dkt.yaml.')] = None,
+    clip: Annotated[Path | None, typer.Option(help='Another clip than the bundled one.')] = None,
+    json: Json = None,
+) -> None:
+    """
+    Play the bundled clip through the whole ROS graph: pictures, points, a recording, a table.
+
+    Example: `dkt demo --out demo_out`
+    """
+    from dkt_ros.tools.demo import MIN_SHARE_OUT, run_demo
+    summary = run_demo(out, frames, model=model, clip=clip)
+    _finish(summary, json)
+    if summary['frames_out'] < MIN_SHARE_OUT * summary['frames_in']:
+        raise RunError(f'{summary["frames_out"]} of {summary["frames_in"]} frames came out, less '
+                       f'than {MIN_SHARE_OUT:.0%}; give the demo a less busy machine')
 
 
 @verb(app)

@@ -1,4 +1,4 @@
-"""The errors a user can mend."""
+"""The errors that end in a sentence instead of a traceback."""
 
 
 class UserError(ValueError):
@@ -6,5 +6,13 @@ class UserError(ValueError):
     A mistake in what the user gave, told in one sentence.
 
     The sentence names the value received, the values allowed and the remedy. The command line
-    prints it without a traceback.
+    prints it and leaves with 2.
+    """
+
+
+class RunError(RuntimeError):
+    """
+    Something that was asked rightly and did not work out, told in a few sentences.
+
+    The command line prints them and leaves with 1.
     """

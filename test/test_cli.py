@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 import dkt_ros
 from dkt_ros import cli
-from dkt_ros.errors import UserError
+from dkt_ros.errors import RunError, UserError
 
 # The verbs of the design that this version delivers; bench and scenes have verbs of their own.
 VERBS = {'demo', 'infer', 'up', 'render', 'scenes', 'train', 'eval', 'bench'}
@@ -88,6 +88,12 @@ def run_raising(error):
 def test_a_mistake_of_the_user_is_one_sentence_and_2():
     result = run_raising(UserError('speed is 9; allowed: 0 to 5'))
     assert (result.exit_code, result.output) == (2, 'dkt: speed is 9; allowed: 0 to 5\n')
+
+
+def test_what_did_not_work_out_is_told_without_a_traceback_and_1():
+    result = run_raising(RunError('the camera left'))
+    assert (result.exit_code, result.output) == (1, 'dkt: the camera left\n')
+    assert isinstance(result.exception, SystemExit)
 
 
 def test_an_interrupt_is_130():
