@@ -26,7 +26,7 @@ from dkt_ros.data.clip import Clip
 from dkt_ros.data.clips import open_clip
 from dkt_ros.data.ply import write_ply
 from dkt_ros.data.scenes import SceneFrame
-from dkt_ros.errors import UserError
+from dkt_ros.errors import RunError, UserError
 from dkt_ros.frame import DepthEstimate, Frame
 from dkt_ros.middleware import profile_environment
 from dkt_ros.provenance import provenance, write_json
@@ -207,7 +207,7 @@ def report(files: DemoFiles, source: Clip, recording: dict, console: Console) ->
     mcap = check_bag(files.mcap)
     size_mb = files.mcap.stat().st_size / 1e6
     if size_mb > MAX_MCAP_MB:
-        raise RuntimeError(f'{files.mcap} has {size_mb:.0f} MB; at most {MAX_MCAP_MB:.0f} MB are '
+        raise RunError(f'{files.mcap} has {size_mb:.0f} MB; at most {MAX_MCAP_MB:.0f} MB are '
                            'meant to be recorded')
     return {**_counts(recording), 'frames_with_truth': len(score), **score.table(),
             'points': write_cloud(files), 'mcap': {'mb': round(size_mb, 1), 'topics': mcap},
@@ -250,7 +250,7 @@ def write_cloud(files: DemoFiles) -> int:
     """Write the last cloud of the run as points.ply; returns its number of points."""
     source = files.results / 'points.npz'
     if not source.is_file():
-        raise RuntimeError('no cloud came out, so there are no metres: see the anchor in '
+        raise RunError('no cloud came out, so there are no metres: see the anchor in '
                            f'{files.logs / "depth_node.log"}')
     with np.load(source) as cloud:
         return write_ply(files.out / 'points.ply', cloud['points'], cloud['rgb'])

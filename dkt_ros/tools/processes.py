@@ -10,12 +10,14 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+from dkt_ros.errors import RunError
+
 PR_SET_PDEATHSIG = 1
 TAIL_LINES = 12
 GRACE_S = 3.0
 
 
-class ChildError(RuntimeError):
+class ChildError(RunError):
     """A child process failed; the message ends with the last lines of its log."""
 
 
