@@ -10,7 +10,7 @@ from rich.console import Console
 from scene_factory import make_scene, scene_frame
 from test_cleargrasp import make_tree
 
-from dkt_ros.data.exr import read_depth_exr, read_normals_exr
+from dkt_ros.data.exr import read_depth_exr, read_exr, read_normals_exr
 from dkt_ros.data.images import read_rgb
 from dkt_ros.errors import UserError
 from dkt_ros.tools import infer
@@ -98,3 +98,17 @@ def test_rows_are_few_and_spread():
         keeper.add(scene_frame(index), {'RGB': scene_frame(index).frame.rgb})
     shown = [int(title.split()[1]) for title in keeper.titles]
     assert 2 <= len(shown) <= 4 and shown[0] == 0 and shown[-1] >= 20
+
+
+@pytest.mark.parametrize('mode', ['stream', 'offline'])
+def test_real_networks_of_toy_size(tmp_path, mode):
+    from toy_model import toy_pipeline
+    toy_pipeline().save_pretrained(tmp_path / 'model')
+    summary, _ = run(tmp_path, make_scene(tmp_path / 'a', 7), mode=mode, device='cpu')
+    assert summary['frames_in'] == summary['frames_out'] == 7 and summary['drops'] == 0
+    files = sorted((tmp_path / 'out' / 'disparity').iterdir())
+    disparity = [read_exr(file)['Z'] for file in files]
+    assert len(disparity) == 7 and all(np.isfinite(d).all() for d in disparity)
+    assert disparity[0].shape == (48, 64) and len(summary['model_sha256']) == 64
+    normals = read_normals_exr(tmp_path / 'out' / 'normals' / '000003.exr')
+    np.testing.assert_allclose(np.linalg.norm(normals, axis=-1), 1, atol=5e-3)
