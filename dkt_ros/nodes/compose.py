@@ -1,0 +1,95 @@
+"""`dkt up`: the nodes of the launch file in one process, for machines without `ros2 launch`."""
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import rclpy
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+
+from dkt_ros.errors import UserError
+from dkt_ros.middleware import profile_environment
+from dkt_ros.nodes.clip_camera_node import ClipCameraNode
+from dkt_ros.nodes.depth_node import DepthNode
+from dkt_ros.resources import share_path
+
+CAMERAS = ('none', 'clip')
+CAMERA_NODE = '/camera/camera'
+INPUTS = ('color/image_raw', 'color/camera_info', 'aligned_depth_to_color/image_raw')
+
+
+def ros_arguments(params: Path, overrides: dict[str, str]) -> list[str]:
+    """
+    Return the ROS arguments of the process.
+
+    Parameters
+    ----------
+    params : Path
+        Parameter file.
+    overrides : dict of str to str
+        `node:name` to value, stronger than the file.
+
+    """
+    arguments = ['--ros-args', '--params-file', str(params)]
+    for name, value in overrides.items():
+        arguments += ['-p', f'{name}:={value}']
+    for topic in INPUTS:
+        arguments += ['-r', f'depth_node:{topic}:={CAMERA_NODE}/{topic}']
+    return arguments
+
+
+def up(params: Path | None = None, camera: str = 'none', clip: str = '') -> int:
+    """
+    Run the depth node, and a clip in the place of a camera if wanted, until interrupted.
+
+    Parameters
+    ----------
+    params : Path, optional
+        Parameter file; the one of the launch file if not given.
+    camera : str
+        'none': a camera runs elsewhere, as /camera/camera; 'clip': a clip is played, in a loop.
+    clip : str
+        For 'clip': what to play; the bundled clip if empty.
+
+    Returns
+    -------
+    int
+        Exit code: 0 after an interrupt, 1 if the clip cannot be played.
+
+    """
+    if camera not in CAMERAS:
+        raise UserError(f'camera is {camera!r}; allowed: {", ".join(CAMERAS)}')
+    if clip and camera != 'clip':
+        raise UserError(f'clip {clip!r} is given, but camera is {camera!r}; use --camera clip')
+    params = share_path('config', 'dkt.yaml') if params is None else Path(params)
+    if not params.is_file():
+        raise UserError(f'parameter file {params} does not exist; give the path of a YAML file')
+    os.environ.update(profile_environment(os.environ))
+    overrides = {'camera:loop': 'true'} | ({'camera:clip': clip} if clip else {})
+    try:
+        rclpy.init(args=ros_arguments(params, overrides if camera == 'clip' else {}))
+    except RuntimeError as error:
+        raise UserError(f'{params} is no ROS parameter file: {error}') from error
+    try:
+        return run(camera == 'clip')
+    finally:
+        rclpy.try_shutdown()
+
+
+def run(with_clip: bool) -> int:
+    """Spin the nodes; return the exit code."""
+    executor = SingleThreadedExecutor()
+    camera = ClipCameraNode(executor.wake) if with_clip else None
+    nodes = [DepthNode(), *([camera] if camera else [])]
+    for node in nodes:
+        executor.add_node(node)
+    try:
+        while rclpy.ok() and not (camera and camera.failed):
+            executor.spin_once(timeout_sec=1.0)
+    except (KeyboardInterrupt, ExternalShutdownException):
+        nodes[0].get_logger().info('stopped')
+    finally:
+        for node in nodes:
+            executor.remove_node(node)
+            node.destroy_node()
+    return 1 if camera and camera.failed else 0
