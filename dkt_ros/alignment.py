@@ -170,26 +170,27 @@ def lowpass_correction(inverse_depth: np.ndarray, sensor_depth: np.ndarray, trus
     Returns
     -------
     ((h, w) float32, float)
-        The factor on depth, and the robust standard deviation of what is left at the trusted
-        pixels, as a share of depth (the tolerance if there are none).
+        The factor on depth, and the robust standard deviation of what is left at all pixels that
+        came as trusted, as a share of depth (the tolerance if there are none).
 
     """
     with np.errstate(invalid='ignore', divide='ignore'):
         ratio = np.log(sensor_depth * inverse_depth)
-        trusted = trusted & (np.abs(ratio) < tolerance)
+    trusted = trusted & np.isfinite(ratio)
     ratio = np.where(trusted, ratio, np.float32(0))
+    all_trusted, trusted = trusted, trusted & (np.abs(ratio) < tolerance)
     correction = np.zeros(ratio.shape, np.float32)
-    width, left = ratio.shape[1], tolerance
     for share in (0.12, 0.12, 0.04):
         rest = np.where(trusted, ratio - correction, np.float32(0))
-        correction = correction + _masked_blur(rest, trusted, share * width)
+        correction = correction + _masked_blur(rest, trusted, share * ratio.shape[1])
         rest = ratio - correction
-        if not trusted.any():
-            break
-        left = 1.4826 * float(np.median(np.abs(rest[trusted])))
-        limit = max(left, NOISE_FLOOR)
+        limit = max(_spread(rest[trusted], tolerance), NOISE_FLOOR)
         trusted = trusted & (rest < 2.0 * limit) & (rest > -3.5 * limit)
-    return np.exp(correction), left
+    return np.exp(correction), _spread((ratio - correction)[all_trusted], tolerance)
+
+
+def _spread(values: np.ndarray, otherwise: float) -> float:
+    return 1.4826 * float(np.median(np.abs(values))) if values.size else otherwise
 
 
 def _masked_blur(values: np.ndarray, mask: np.ndarray, sigma_px: float) -> np.ndarray:

@@ -144,17 +144,19 @@ class MetricAnchor:
         Returns
         -------
         ((h, w) float32 or None, float)
-            None if nothing is to be corrected; the residual is a share of depth.
+            None if nothing is to be corrected (another source than the sensor has not declared
+            it trustworthy); the residual is a share of depth.
 
         """
-        if self.config.refine == 'none' or sensor_depth is None:
+        config = self.config
+        if config.refine == 'none' or config.source != 'sensor' or sensor_depth is None:
             return None, self.state.residual
-        depth = valid_depth(sensor_depth, self.config.near_m, self.config.far_m)
+        depth = valid_depth(sensor_depth, config.near_m, config.far_m)
         trusted = np.isfinite(depth) & ~depth_edges(depth)
         if doubtful is not None:
             sure = trusted & ~doubtful
             trusted = sure if 10 * sure.sum() > trusted.sum() else trusted
-        return lowpass_correction(inverse_depth, depth, trusted, self.config.tolerance)
+        return lowpass_correction(inverse_depth, depth, trusted, config.tolerance)
 
     def _initial_state(self) -> AnchorState:
         config = self.config

@@ -209,6 +209,9 @@ class AnchorConfig(Config):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if not self.scale > 0:
+            raise UserError(f'AnchorConfig.scale is {self.scale}; it must be positive, since '
+                            'nearer is larger in disparity')
         if self.near_m >= self.far_m:
             raise UserError(f'AnchorConfig.near_m is {self.near_m} and far_m is {self.far_m}; '
                              'near_m must be the smaller one')

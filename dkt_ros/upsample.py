@@ -14,7 +14,8 @@ import numpy as np
 NEXT = np.ones((3, 3), np.uint8)
 DETECT = np.ones((5, 5), np.uint8)
 WIDE = np.ones((9, 9), np.uint8)
-SPLIT = np.ones((7, 7), np.uint8)
+# Every pixel that is split must see both sides.
+SPLIT = np.ones((9, 9), np.uint8)
 # Contrast of the guide (0 to 1, squared) below which it decides nothing.
 GUIDE_NOISE = 1e-3
 
@@ -90,16 +91,19 @@ class Upsampler:
         region = cv2.dilate(edge.astype(np.uint8), NEXT) > 0
         high, low = cv2.dilate(values, SPLIT), cv2.erode(values, SPLIT)
         middle, step = 0.5 * (high + low), high - low
-        # In the middle of the step, or on its flank, a value belongs to neither surface.
+        # On the flank of the step a value belongs to neither surface.
         level = region & (cv2.dilate(values, NEXT) - cv2.erode(values, NEXT) < 0.12 * step)
-        self._sure_near = level & (values >= high - step / 3)
-        self._sure_far = level & (values <= low + step / 3)
+        self._sure_near = level & (values > middle)
+        self._sure_far = level & (values <= middle)
         near = _fill(values, region & ~self._sure_near, self._sure_near, high)
         far = _fill(values, region & ~self._sure_far, self._sure_far, low)
         self._near, self._far = np.maximum(near, middle), np.minimum(far, middle)
         self._near[~region] = self._far[~region] = values[~region]
-        share = (values - self._far) / np.maximum(self._near - self._far, np.float32(1e-12))
-        self._share, self._region = np.clip(share, 0, 1), region
+        apart = self._near - self._far
+        share = (values - self._far) / np.maximum(apart, np.float32(1e-12))
+        # Where both layers are one, the neighbours decide.
+        self._share = np.where(apart > 0.1 * step, np.clip(share, 0, 1), np.float32(0.5))
+        self._region = region
 
     def _near_share_at_full_size(self, rgb: np.ndarray) -> np.ndarray:
         guide = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY).astype(np.float32) * np.float32(1 / 255)

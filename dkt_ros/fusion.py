@@ -1,0 +1,231 @@
+"""
+The model against the sensor, pixel by pixel: where the sensor is wrong, the fused depth, trust.
+
+Glass makes a depth camera blind or lets it measure behind the surface; it never measures in front.
+Arrays in, arrays out; no ROS, no files.
+"""
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from dkt_ros.anchor import near_holes
+from dkt_ros.config import FusionConfig
+
+# What is assumed of the model when nobody measured its residual, as a share of depth.
+UNKNOWN_RESIDUAL = 0.02
+# The model's edges and the sensor's differ by about this much [px of 640].
+EDGE_SLACK = 2
+# How far a mask's border is blended into the mask [px of 640].
+BLEND = 10
+MASKED_TRUST = 0.6
+EDGE_TRUST = 0.5
+
+
+def clean_sensor(sensor_depth: np.ndarray) -> np.ndarray:
+    """Return depth (H, W) float32 [m] with NaN for all that is not finite and positive."""
+    return np.where(np.isfinite(sensor_depth) & (sensor_depth > 0), sensor_depth,
+                    np.float32(np.nan))
+
+
+def shrink_sensor(sensor_depth: np.ndarray, width: int, height: int) -> np.ndarray:
+    """
+    Resize a sensor's depth to a smaller image without making depths that nobody measured.
+
+    The mean of a pixel's area (a single sample would lie half a pixel off), unless it differs from
+    the sample in the middle: across an edge the sample is taken.
+
+    Parameters
+    ----------
+    sensor_depth : (H, W) float32
+        [m]; NaN where invalid.
+    width, height : int
+        New size [px].
+
+    Returns
+    -------
+    (height, width) float32
+        [m]; NaN where less than half of the area is valid.
+
+    """
+    size, invalid = (width, height), np.isnan(sensor_depth)
+    if sensor_depth.shape == (height, width):
+        return sensor_depth
+    share = _shrunk(~invalid, size)
+    mean = _shrunk(np.where(invalid, np.float32(0), sensor_depth), size)
+    sample = cv2.resize(sensor_depth, size, interpolation=cv2.INTER_NEAREST_EXACT)
+    mean = mean / np.where(share < 0.5, np.float32(np.nan), share)
+    return np.where(np.abs(sample - mean) > 0.02 * mean, sample, mean)
+
+
+def sensor_mask(sensor_depth: np.ndarray, inverse_depth: np.ndarray, residual: float,
+                config: FusionConfig) -> np.ndarray:
+    """
+    Find the pixels where the sensor is wrong or blind.
+
+    A valid pixel is wrong if it measures clearly behind the model (`strong_sigmas` residuals), or
+    somewhat behind it (`weak_sigmas`) near such pixels or near crowded holes: on glass, holes and
+    pixels that measure behind the surface come together. Along depth edges a pixel may agree with
+    either side, since the model's edges are not exact to the pixel.
+
+    Parameters
+    ----------
+    sensor_depth : (H, W) float32
+        [m]; NaN where invalid.
+    inverse_depth : (H, W) float32
+        The model's [1/m].
+    residual : float
+        Robust standard deviation between the two on trusted pixels, as a share of depth; NaN if
+        unknown.
+    config : FusionConfig
+        Thresholds.
+
+    Returns
+    -------
+    (H, W) bool
+
+    """
+    weak, strong = thresholds(residual, config)
+    width = sensor_depth.shape[1]
+    slack = _square(EDGE_SLACK * width / 640)
+    holes = np.isnan(sensor_depth)
+    sensor = np.where(holes, np.float32(0), sensor_depth)
+    # Farther than everything the model says nearby, and nearer than everything.
+    behind = sensor * cv2.erode(inverse_depth, slack)
+    front = ~holes & (sensor * cv2.dilate(inverse_depth, slack) < 1 - config.front)
+    certain = _opened(behind > 1 + strong)
+    seeds = _as_bytes(certain) | _as_bytes(near_holes(sensor_depth))
+    doubtful = cv2.dilate(seeds, _square(config.reach * width)) > 0
+    beside = cv2.dilate(seeds, _square(2 * EDGE_SLACK * width / 640)) > 0
+    wrong = certain | front | (doubtful & (behind > 1 + weak))
+    wrong |= beside & (sensor * inverse_depth > 1 + weak)
+    wrong = cv2.medianBlur(_as_bytes(wrong), 5) > 0
+    return holes | wrong & (inverse_depth > 0)
+
+
+def fuse(sensor_depth: np.ndarray, depth: np.ndarray, mask: np.ndarray, residual: float,
+         config: FusionConfig) -> np.ndarray:
+    """
+    Take the sensor outside the mask and the model inside it, without a seam on one surface.
+
+    Just inside the mask the model is shifted towards the sensor's offset at the border, where both
+    see the same surface (their depths agree); on another surface, as glass before a table, the
+    model is taken as it is.
+
+    Parameters
+    ----------
+    sensor_depth, depth : (H, W) float32
+        The sensor's and the model's [m]; NaN where invalid.
+    mask : (H, W) bool
+        From `sensor_mask`.
+    residual : float
+        As for `sensor_mask`.
+    config : FusionConfig
+        Thresholds.
+
+    Returns
+    -------
+    (H, W) float32
+        [m]; NaN where the chosen one is invalid and the other too.
+
+    """
+    factor = _border_factor(sensor_depth, depth, mask, thresholds(residual, config)[0])
+    fused = np.where(mask, depth * factor, sensor_depth)
+    lost = np.isnan(fused)
+    fused[lost & ~mask] = depth[lost & ~mask]
+    return fused
+
+
+def confidence(sensor_depth: np.ndarray | None, inverse_depth: np.ndarray, mask: np.ndarray,
+               edges: np.ndarray, cosine: np.ndarray, residual: float, config: FusionConfig
+               ) -> np.ndarray:
+    """
+    Say how far the fused depth of each pixel is to be believed.
+
+    The product of four factors: exp(-residual / 0.1) for the whole frame; on pixels of the sensor
+    1 / (1 + (d / weak)^2) with d the share by which model and sensor disagree and weak the
+    threshold of `sensor_mask`, elsewhere a constant below 1, as only the model speaks; a constant
+    at depth edges; 1.2 c / (c + 0.2) with c the cosine of incidence. So it falls as residual,
+    disagreement and obliqueness grow.
+
+    Parameters
+    ----------
+    sensor_depth : (H, W) float32 or None
+        [m]; NaN where invalid.
+    inverse_depth : (H, W) float32
+        The model's [1/m]; not positive where it has no depth: confidence 0.
+    mask, edges : (H, W) bool
+        Where the sensor is not used; where depth is discontinuous.
+    cosine : (H, W) float32
+        Of incidence; NaN counts as grazing.
+    residual, config
+        As for `sensor_mask`.
+
+    Returns
+    -------
+    (H, W) float32
+        In [0, 1].
+
+    """
+    known = residual if np.isfinite(residual) else UNKNOWN_RESIDUAL
+    cosine = np.nan_to_num(cosine)
+    result = (np.float32(1.2 * np.exp(-known / 0.1)) * cosine) / (cosine + np.float32(0.2))
+    support = np.full(result.shape, MASKED_TRUST, np.float32)
+    if sensor_depth is not None:
+        weak = thresholds(residual, config)[0]
+        difference = (sensor_depth * inverse_depth - 1) * np.float32(1 / weak)
+        support = np.where(mask, support, 1 / (1 + difference * difference))
+    result *= support
+    result[edges] *= EDGE_TRUST
+    result[~(inverse_depth > 0)] = 0
+    return np.clip(result, 0, 1)
+
+
+def thresholds(residual: float, config: FusionConfig) -> tuple[float, float]:
+    """Return the shares of depth behind the model that make a sensor suspect, and wrong."""
+    known = residual if np.isfinite(residual) else UNKNOWN_RESIDUAL
+    weak = max(config.min_disagreement, config.weak_sigmas * known)
+    return weak, max(2 * config.min_disagreement, config.strong_sigmas * known, weak)
+
+
+def _border_factor(sensor: np.ndarray, depth: np.ndarray, mask: np.ndarray, weak: float
+                   ) -> np.ndarray:
+    """Offsets of the sensor at the mask's border, spread into the mask on the same surface."""
+    height, width = depth.shape
+    small = (max(width // 4, 1), max(height // 4, 1))
+    with np.errstate(invalid='ignore', divide='ignore'):
+        ratio = np.where(mask, np.float32(np.nan), sensor / depth - 1)
+    good = np.abs(ratio) < 1.5 * weak
+    weight = _shrunk(good, small)
+    offset = _spread(_shrunk(np.where(good, ratio, 0), small), width)
+    around = _spread(_shrunk(np.where(good, depth, 0), small), width)
+    total = np.maximum(_spread(weight, width), 1e-6)
+    here = cv2.resize(depth, small, interpolation=cv2.INTER_NEAREST)
+    with np.errstate(invalid='ignore'):
+        apart = np.abs(around / total / here - 1)
+    same = np.nan_to_num(np.clip(1 - apart / np.float32(0.03), 0, 1))
+    factor = 1 + same * offset / (total + np.float32(0.05))
+    return cv2.resize(factor, (width, height), interpolation=cv2.INTER_LINEAR)
+
+
+def _shrunk(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    return cv2.resize(values.astype(np.float32), size, interpolation=cv2.INTER_AREA)
+
+
+def _spread(values: np.ndarray, width: int) -> np.ndarray:
+    radius = max(1, round(BLEND * width / 640 / 4))
+    size = (2 * radius + 1, 2 * radius + 1)
+    return cv2.blur(cv2.blur(values, size), size)
+
+
+def _square(radius: float) -> np.ndarray:
+    side = 2 * max(1, round(radius)) + 1
+    return np.ones((side, side), np.uint8)
+
+
+def _as_bytes(mask: np.ndarray) -> np.ndarray:
+    return mask.astype(np.uint8)
+
+
+def _opened(mask: np.ndarray) -> np.ndarray:
+    return cv2.morphologyEx(_as_bytes(mask), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8)) > 0

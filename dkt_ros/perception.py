@@ -1,0 +1,229 @@
+"""
+Perception: frames in, metric maps at the image's pixels out. The whole chain, without ROS.
+
+    DKTStream -> (a window of disparity) -> MetricAnchor -> Upsampler -> fusion
+
+Nodes and tools use this class and nothing below it.
+"""
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import cached_property
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from dkt_ros import fusion
+from dkt_ros.anchor import AnchorState, MetricAnchor, near_holes
+from dkt_ros.config import PerceptionConfig
+from dkt_ros.frame import DepthEstimate, Frame
+from dkt_ros.geometry import cos_incidence, depth_to_normals
+from dkt_ros.upsample import Upsampler
+
+if TYPE_CHECKING:
+    from dkt_ros.model.pipeline import DKTPipeline
+    from dkt_ros.stream import DKTStream
+
+FIELDS = frozenset({'disparity', 'depth', 'depth_fused', 'mask', 'confidence', 'normals'})
+"""The maps that can be asked for."""
+
+# A step of this share within 5 working pixels is an edge between two surfaces.
+JUMP = 0.06
+# Farther than 50 m is no depth.
+MIN_INVERSE_DEPTH = 0.02
+
+
+class Perception:
+    """
+    Everything between a camera frame and the maps that are published.
+
+    Parameters
+    ----------
+    pipeline_or_stream : DKTPipeline or DKTStream
+        The model; a pipeline is wrapped into a `DKTStream`. A stream is anything with
+        `push(frame)`, `flush()` and `reset(reason)`.
+    config : PerceptionConfig
+        Stream, anchor, fusion and where normals come from.
+    wanted : iterable of str
+        Which of `FIELDS` to compute; what is not wanted is None in the estimates (and disparity
+        stays at the working size). May be changed at any time.
+
+    Attributes
+    ----------
+    stream
+        What gives disparity.
+    anchor : MetricAnchor
+        What gives metres.
+
+    """
+
+    def __init__(self, pipeline_or_stream: DKTPipeline | DKTStream,
+                 config: PerceptionConfig | None = None, wanted: Iterable[str] = FIELDS) -> None:
+        self.config = config or PerceptionConfig()
+        self.stream = _as_stream(pipeline_or_stream, self.config)
+        self.anchor = MetricAnchor(self.config.anchor)
+        self.wanted = wanted
+        self._last: Frame | None = None
+
+    @property
+    def wanted(self) -> frozenset[str]:
+        """Which maps are computed."""
+        return self._wanted
+
+    @wanted.setter
+    def wanted(self, fields: Iterable[str]) -> None:
+        fields = frozenset(fields)
+        if not fields <= FIELDS:
+            raise ValueError(f'wanted is {sorted(fields)}; allowed: {", ".join(sorted(FIELDS))}')
+        self._wanted = fields
+
+    def push(self, frame: Frame) -> list[DepthEstimate]:
+        """Take a frame; return the finished estimates, in order, possibly none."""
+        return self._complete(self.stream.push(frame))
+
+    def flush(self) -> list[DepthEstimate]:
+        """Return the estimates that wait for the rest of their window: the end of a clip."""
+        return self._complete(self.stream.flush())
+
+    def reset(self, reason: str) -> None:
+        """Start a new stream with a new anchor."""
+        self.stream.reset(reason)
+        self.anchor.reset()
+        self._last = None
+
+    def _complete(self, estimates: list[DepthEstimate]) -> list[DepthEstimate]:
+        finished = []
+        for _, group in groupby(estimates, key=lambda estimate: estimate.window_id):
+            finished += self._complete_window(list(group))
+        return finished
+
+    def _complete_window(self, window: list[DepthEstimate]) -> list[DepthEstimate]:
+        if self._starts_anew(window[0].frame):
+            self.anchor.reset()
+        self._last = window[-1].frame
+        sensors = [_shrunk_sensor(estimate) for estimate in window]
+        stacked = None if any(sensor is None for sensor in sensors) else np.stack(sensors)
+        disparity = np.stack([estimate.disparity for estimate in window])
+        height, width = disparity.shape[1:]
+        state = self.anchor.update(disparity, stacked, window[0].camera.resized(width, height))
+        return [_FrameMaps(estimate, sensor, state, self).finish()
+                for estimate, sensor in zip(window, sensors, strict=True)]
+
+    def _starts_anew(self, frame: Frame) -> bool:
+        if self._last is None:
+            return False
+        gap_ns = frame.stamp_ns - self._last.stamp_ns
+        return (frame.camera != self._last.camera or
+                not 0 <= gap_ns <= self.config.stream.max_gap_s * 1e9)
+
+
+class _FrameMaps:
+    """The maps of one frame, each computed at most once and only if something needs it."""
+
+    def __init__(self, estimate: DepthEstimate, small_sensor: np.ndarray | None,
+                 state: AnchorState, owner: Perception) -> None:
+        self.estimate, self.state = estimate, state
+        self.config, self.wanted = owner.config, owner.wanted
+        sensor = estimate.frame.sensor_depth
+        self.sensor = None if sensor is None else fusion.clean_sensor(sensor)
+        self.factor: np.ndarray | None = None
+        self.residual = state.residual
+        values = np.asarray(estimate.disparity, np.float32)
+        if state.is_metric:
+            values = state.inverse_depth(values)
+            doubtful = None if small_sensor is None else near_holes(small_sensor)
+            self.factor, self.residual = owner.anchor.correction(values, small_sensor, doubtful)
+            if self.factor is not None:
+                values = values / self.factor
+        self.small = np.nan_to_num(values)
+
+    @cached_property
+    def upsampler(self) -> Upsampler:
+        """What takes maps to the size of the image."""
+        if self.state.is_metric:
+            jump = JUMP * np.maximum(self.small, MIN_INVERSE_DEPTH)
+        else:
+            jump = JUMP * float(self.small.max() - self.small.min())
+        return Upsampler(self.small, jump, self.estimate.frame.rgb)
+
+    def finish(self) -> DepthEstimate:
+        """Return the estimate with the wanted maps at the image's pixels."""
+        fields: dict = {'anchor': self.state, 'normals': None}
+        if self.wanted - {'normals'}:
+            values = self.upsampler.values()
+            if 'disparity' in self.wanted:
+                fields['disparity'] = self._disparity(values)
+            if self.state.is_metric:
+                fields |= self._metric_maps(values)
+        if 'normals' in self.wanted:
+            fields['normals'] = self._normals()
+        return self.estimate.filled(**fields)
+
+    def _disparity(self, values: np.ndarray) -> np.ndarray:
+        if not self.state.is_metric:
+            return values
+        if self.factor is not None:
+            values = values * self.upsampler.smooth(self.factor)
+        return (values - np.float32(self.state.shift)) * np.float32(1 / self.state.scale)
+
+    def _metric_maps(self, inverse_depth: np.ndarray) -> dict[str, np.ndarray]:
+        wanted, sensor, fields = self.wanted, self.sensor, {}
+        limits = self.residual, self.config.fusion
+        depth = _inverted(inverse_depth)
+        if 'depth' in wanted:
+            fields['depth'] = depth
+        if not wanted & {'mask', 'depth_fused', 'confidence'}:
+            return fields
+        mask = (np.ones(depth.shape, bool) if sensor is None else
+                fusion.sensor_mask(sensor, inverse_depth, *limits))
+        if 'mask' in wanted:
+            fields['mask'] = mask
+        if 'depth_fused' in wanted:
+            fields['depth_fused'] = (depth if sensor is None else
+                                     fusion.fuse(sensor, depth, mask, *limits))
+        if 'confidence' in wanted:
+            fields['confidence'] = fusion.confidence(sensor, inverse_depth, mask,
+                                                     self.upsampler.edges, self._cosine(), *limits)
+        return fields
+
+    def _cosine(self) -> np.ndarray:
+        normals = self.estimate.normals
+        if normals is None:
+            normals = self._normals_of_depth()
+        height, width = self.small.shape
+        cosine = cos_incidence(normals, self.estimate.camera.resized(width, height))
+        return self.upsampler.smooth(np.nan_to_num(cosine))
+
+    def _normals(self) -> np.ndarray | None:
+        source, normals = self.config.normals.source, None
+        if source == 'model':
+            normals = self.estimate.normals
+        elif source == 'depth' and self.state.is_metric:
+            normals = self._normals_of_depth()
+        return None if normals is None else self.upsampler.normals(normals)
+
+    def _normals_of_depth(self) -> np.ndarray:
+        height, width = self.small.shape
+        camera = self.estimate.camera.resized(width, height)
+        return depth_to_normals(_inverted(self.small), camera, jump=2 * JUMP, radius=2)
+
+
+def _as_stream(pipeline_or_stream: DKTPipeline | DKTStream, config: PerceptionConfig) -> DKTStream:
+    if hasattr(pipeline_or_stream, 'push'):
+        return pipeline_or_stream
+    from dkt_ros.stream import DKTStream
+    return DKTStream(pipeline_or_stream, config.stream, normals=config.normals.source == 'model')
+
+
+def _inverted(inverse_depth: np.ndarray) -> np.ndarray:
+    with np.errstate(divide='ignore'):
+        return np.where(inverse_depth > MIN_INVERSE_DEPTH, 1 / inverse_depth, np.float32(np.nan))
+
+
+def _shrunk_sensor(estimate: DepthEstimate) -> np.ndarray | None:
+    sensor = estimate.frame.sensor_depth
+    if sensor is None:
+        return None
+    height, width = estimate.disparity.shape
+    return fusion.shrink_sensor(fusion.clean_sensor(sensor), width, height)
