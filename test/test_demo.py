@@ -3,6 +3,7 @@ import importlib.util
 import io
 import json
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,8 +19,11 @@ from dkt_ros.errors import UserError
 from dkt_ros.resources import share_path
 from dkt_ros.tools import demo
 from dkt_ros.tools.demo import DemoFiles, graph_environment, report, run_demo
+from dkt_ros.tools.processes import ChildError
 
+HERE = Path(__file__).resolve().parent
 OUT = (0, 1, 2, 3, 5, 6)
+FILES = {'montage.png', 'points.ply', 'demo.mcap', 'summary.json', 'logs'}
 
 
 def make_recording(files, clip):
@@ -95,6 +99,35 @@ def test_without_ros(tmp_path, monkeypatch):
         run_demo(tmp_path / 'out')
 
 
+@pytest.fixture
+def stub(monkeypatch, tmp_path):
+    pytest.importorskip('rclpy')
+    monkeypatch.setattr(demo, 'DEPTH_NODE', 'stub_depth_node')
+    monkeypatch.setenv('PYTHONPATH', os.pathsep.join(map(str, (HERE.parent, HERE))))
+    (tmp_path / 'model').mkdir()
+    return tmp_path / 'model'
+
+
+@pytest.mark.ros
+def test_real_processes_around_a_stub(tmp_path, packed, stub):
+    console = Console(file=io.StringIO(), width=120)
+    summary = run_demo(tmp_path / 'out', model=stub, clip=packed, console=console)
+    assert summary['frames_in'] == 7 and summary['frames_out'] >= 4
+    assert summary['all']['dkt']['coverage'] > 0.5 and summary['age_ms']['p50'] > 0
+    record = json.loads((tmp_path / 'out' / 'summary.json').read_text())
+    assert record['frames_out'] == summary['frames_out']
+    assert {path.name for path in (tmp_path / 'out').iterdir()} == FILES
+    assert 'frames in' in console.file.getvalue()
+
+
+@pytest.mark.ros
+def test_a_node_that_fails_is_told_with_its_words(tmp_path, packed, stub, monkeypatch):
+    monkeypatch.setattr(demo, 'DEPTH_NODE', 'no_such_module')
+    with pytest.raises(ChildError, match='depth_node left with exit code 1') as caught:
+        run_demo(tmp_path / 'out', model=stub, clip=packed, console=Console(file=io.StringIO()))
+    assert 'No module named' in str(caught.value)
+
+
 def _missing():
     if importlib.util.find_spec('rclpy') is None:
         return 'rclpy is not installed'
@@ -117,6 +150,5 @@ def test_the_whole_graph(tmp_path):
     assert summary['transparent']['dkt']['coverage'] > 0.5
     record = json.loads((tmp_path / 'out' / 'summary.json').read_text())
     assert record['frames_out'] == summary['frames_out']
-    assert {'montage.png', 'points.ply', 'demo.mcap', 'summary.json', 'logs'} == {
-        path.name for path in (tmp_path / 'out').iterdir()}
+    assert {path.name for path in (tmp_path / 'out').iterdir()} == FILES
     assert 'transparent' in console.file.getvalue()

@@ -36,6 +36,7 @@ from dkt_ros.tools.processes import Children
 from dkt_ros.tools.report import rich_table
 from dkt_ros.tools.scoring import ClipScore, estimate_sources, sensor_sources
 
+DEPTH_NODE = 'dkt_ros.nodes.depth_node'
 CAMERA = '/camera/camera'
 INPUTS = ('color/image_raw', 'color/camera_info', 'aligned_depth_to_color/image_raw')
 MIN_SHARE_OUT = 0.9
@@ -132,7 +133,7 @@ def run_graph(files: DemoFiles, path: Path, source: Clip, frames: int | None, ra
     play_s = num_frames / rate_hz if num_frames < 10**9 else 600.0
     timeout_s = START_S + play_s + 30.0
     with Children(files.logs, graph_environment()) as children:
-        children.start('depth_node', 'dkt_ros.nodes.depth_node', *depth_node_arguments(model))
+        children.start('depth_node', DEPTH_NODE, *depth_node_arguments(model))
         children.start('recorder', 'dkt_ros.nodes.recorder', '--out', str(files.mcap),
                        '--results', str(files.results), '--camera', CAMERA,
                        '--timeout', str(timeout_s))
