@@ -101,6 +101,11 @@ class DKTStream:
         self._forget()
 
     @property
+    def working_size(self) -> tuple[int, int]:
+        """Height and width of the maps [px]."""
+        return self._windows.size
+
+    @property
     def window_frames(self) -> int:
         """New frames of a window after the first one."""
         return self._windows.frames_per_window

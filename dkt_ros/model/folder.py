@@ -5,12 +5,14 @@ Only safetensors are read; a pickle can run code and is refused.
 """
 from __future__ import annotations
 
-import hashlib
+import contextlib
 import json
 import shutil
 import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from diffusers.utils import logging
 from safetensors import SafetensorError, safe_open
 
 from dkt_ros.errors import UserError
@@ -90,16 +92,19 @@ def check_same_keys(component: Path, expected: set[str]) -> None:
                             f'all), its config.json does not fit its weights; {REMEDY}')
 
 
-def model_hash(folder: str | Path) -> str:
-    """Return the first 12 digits of the SHA-256 over all weights of a model folder."""
-    digest = hashlib.sha256()
-    for name in WEIGHTED_COMPONENTS:
-        for path in weight_files(Path(folder) / name):
-            digest.update(path.read_bytes())
-    return digest.hexdigest()[:12]
+@contextlib.contextmanager
+def no_loading_bar() -> Iterator[None]:
+    """Keep diffusers' progress bar of loading off a robot's log."""
+    was_enabled = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            logging.enable_progress_bar()
 
 
-def replace_folder(folder: Path, write) -> None:
+def replace_folder(folder: Path, write: Callable[[Path], object]) -> None:
     """Let `write(temporary_folder)` fill a folder, then put it at `folder` at once."""
     folder = Path(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)

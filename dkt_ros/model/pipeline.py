@@ -7,7 +7,6 @@ goes through `WindowStream`, the very code a camera's stream goes through.
 """
 from __future__ import annotations
 
-import contextlib
 import copy
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from diffusers import (
     FlowMatchEulerDiscreteScheduler,
     WanTransformer3DModel,
 )
-from diffusers.utils import BaseOutput, logging
+from diffusers.utils import BaseOutput
 from diffusers.utils.torch_utils import randn_tensor
 
 from dkt_ros.config import PRESETS
@@ -30,21 +29,25 @@ from dkt_ros.model import imaging
 from dkt_ros.model.causal_vae import (
     decode_clip,
     encode_clip,
-    latent_statistics,
     spatial_ratio,
     temporal_ratio,
 )
-from dkt_ros.model.folder import check_model_folder, check_same_keys, replace_folder
+from dkt_ros.model.checks import check_choice, check_components
+from dkt_ros.model.folder import (
+    check_model_folder,
+    check_same_keys,
+    no_loading_bar,
+    replace_folder,
+)
 from dkt_ros.model.prompt import PromptRows
 from dkt_ros.model.sampler import (
-    INITIAL_NOISES,
     FlowSchedule,
     denoise_joint,
     flow_schedule,
     joint_windows,
 )
 from dkt_ros.model.wan_layers import use_fast_layers
-from dkt_ros.model.windows import WindowShape, WindowStream
+from dkt_ros.model.windows import DecodedWindow, WindowShape, WindowStream
 
 FAITHFUL = 'faithful'
 FAITHFUL_WINDOW = (21, 3)
@@ -71,6 +74,21 @@ class DKTOutput(BaseOutput):
 
     prediction: np.ndarray | torch.Tensor
     latents: torch.Tensor | None = None
+
+
+@dataclass(frozen=True)
+class _Request:
+    """The arguments of a call, checked."""
+
+    frames: np.ndarray
+    task: str
+    shape: WindowShape
+    steps: int | None
+    height: int | None
+    width: int | None
+    generator: torch.Generator | None
+    noise: torch.Tensor | None
+    keep_size: bool
 
 
 class DKTPipeline(DiffusionPipeline):
@@ -108,7 +126,7 @@ class DKTPipeline(DiffusionPipeline):
         self.register_to_config(default_num_inference_steps=default_num_inference_steps,
                                 initial_noise=initial_noise, default_height=default_height,
                                 default_width=default_width)
-        self._check_components()
+        check_components(transformer, vae, prompt_rows, initial_noise)
         use_fast_layers(vae)
         for module in (transformer, vae, prompt_rows):
             module.eval().requires_grad_(False)
@@ -135,7 +153,7 @@ class DKTPipeline(DiffusionPipeline):
         dtype = kwargs.pop('dtype', kwargs.pop('torch_dtype', torch.float32))
         kwargs = {**kwargs, 'use_safetensors': True, 'local_files_only': True}
         try:
-            with _no_loading_bar():
+            with no_loading_bar():
                 pipeline = super().from_pretrained(str(folder), dtype=dtype, **kwargs)
         except (ValueError, RuntimeError, OSError, KeyError, TypeError) as error:
             reason = ' '.join(str(error).split())[:300]
@@ -144,20 +162,6 @@ class DKTPipeline(DiffusionPipeline):
         for name in ('transformer', 'vae', 'prompt_rows'):
             check_same_keys(folder / name, set(getattr(pipeline, name).state_dict()))
         return pipeline
-
-    def _check_components(self) -> None:
-        latent_statistics(self.vae)
-        z, config = self.vae.config.z_dim, self.transformer.config
-        if config.out_channels != z or config.in_channels < 2 * z:
-            raise ValueError(f'the transformer has {config.in_channels} input and '
-                             f'{config.out_channels} output channels; for the {z} latent channels '
-                             f'of the VAE it needs at least {2 * z} and exactly {z}')
-        if self.prompt_rows.config.text_dim != config.text_dim:
-            raise ValueError(f'prompt rows have {self.prompt_rows.config.text_dim} values, the '
-                             f'transformer wants text_dim {config.text_dim}')
-        if self.config.initial_noise not in INITIAL_NOISES:
-            raise ValueError(f'initial_noise is {self.config.initial_noise!r}; allowed: '
-                             f'{", ".join(map(repr, INITIAL_NOISES))}')
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -270,39 +274,40 @@ class DKTPipeline(DiffusionPipeline):
 
         """
         imaging.check_frames(frames)
-        _check_choice('preset', preset, (*PRESETS, FAITHFUL))
-        _check_choice('task', task, self.tasks)
-        _check_choice('output_size', output_size, ('input', 'working'))
-        _check_choice('output_type', output_type, ('np', 'pt'))
+        check_choice('preset', preset, (*PRESETS, FAITHFUL))
+        check_choice('task', task, self.tasks)
+        check_choice('output_size', output_size, ('input', 'working'))
+        check_choice('output_type', output_type, ('np', 'pt'))
         window = PRESETS.get(preset, FAITHFUL_WINDOW)
         shape = WindowShape(window_latents or window[0],
                             window[1] if overlap_latents is None else overlap_latents)
+        request = _Request(frames, task, shape, num_inference_steps, height, width, generator,
+                           noise, keep_size=output_size == 'input')
         run = self._faithful if preset == FAITHFUL else self._live
-        maps, latents = run(frames, task, shape, num_inference_steps, height, width, generator,
-                            noise, output_size)
+        maps, latents = run(request)
         prediction = torch.from_numpy(maps) if output_type == 'pt' else maps
         return DKTOutput(prediction=prediction, latents=latents)
 
-    def _live(self, frames, task, shape, steps, height, width, generator, noise, output_size):
-        if noise is not None:
-            raise ValueError(f'noise is {tuple(noise.shape)}; only preset {FAITHFUL!r} takes it')
-        size = frames.shape[1:3]
-        height, width = self.working_size(height, width, is_portrait=size[0] > size[1])
+    def _live(self, request: _Request) -> tuple[np.ndarray, None]:
+        if request.noise is not None:
+            raise ValueError(f'noise is {tuple(request.noise.shape)}; only preset {FAITHFUL!r} '
+                             'takes it')
+        size, generator = request.frames.shape[1:3], request.generator
+        working = self.working_size(request.height, request.width, is_portrait=size[0] > size[1])
         seed = FAITHFUL_SEED
         if generator is not None:
             seed = int(torch.randint(2 ** 31, (), generator=generator, device=generator.device))
-        stream = WindowStream(self, (task,), shape, height, width, steps, seed)
+        stream = WindowStream(self, (request.task,), request.shape, *working, request.steps, seed)
         results = []
-        with self.progress_bar(total=len(frames)) as progress:
-            for window in self._windows(stream, frames):
-                maps = window.maps[task]
-                results.append(imaging.resize_maps(maps, *size) if output_size == 'input'
-                               else maps)
+        with self.progress_bar(total=len(request.frames)) as progress:
+            for window in self._windows(stream, request.frames):
+                maps = window.maps[request.task]
+                results.append(imaging.resize_maps(maps, *size) if request.keep_size else maps)
                 progress.update(window.num_frames)
         return np.concatenate(results), None
 
     @staticmethod
-    def _windows(stream: WindowStream, frames: np.ndarray):
+    def _windows(stream: WindowStream, frames: np.ndarray) -> Iterator[DecodedWindow]:
         for frame in frames:
             window = stream.push(frame)
             if window is not None:
@@ -311,53 +316,38 @@ class DKTPipeline(DiffusionPipeline):
         if window is not None:
             yield window
 
-    def _faithful(self, frames, task, shape, steps, height, width, generator, noise, output_size):
+    def _faithful(self, request: _Request) -> tuple[np.ndarray, torch.Tensor]:
+        frames = request.frames
         is_portrait = frames.shape[1] > frames.shape[2]
         if is_portrait:
             frames = imaging.rotate_clip(frames)
-        height, width = self.working_size(height, width)
-        rgb = self.encode_rgb(frames, height, width)
-        latents = self._denoise_clip(rgb, task, shape, steps, generator, noise)
+        rgb = self.encode_rgb(frames, *self.working_size(request.height, request.width))
+        latents = self._denoise_clip(rgb, request)
         video = decode_clip(self.vae, latents)[0, :, :len(frames)]
-        maps = imaging.to_maps(video, task, clamp=True)
-        if output_size == 'input':
+        maps = imaging.to_maps(video, request.task, clamp=True)
+        if request.keep_size:
             maps = imaging.resize_maps(maps, *frames.shape[1:3], mode='bicubic')
         return (imaging.rotate_maps_back(maps) if is_portrait else maps), latents
 
-    def _denoise_clip(self, rgb, task, shape, steps, generator, noise) -> torch.Tensor:
-        schedule = self.schedule(steps, round_timesteps=True)
+    def _denoise_clip(self, rgb: torch.Tensor, request: _Request) -> torch.Tensor:
+        schedule = self.schedule(request.steps, round_timesteps=True)
+        noise = request.noise
         if noise is None:
-            noise = self._clip_noise(rgb, generator)
+            noise = self._clip_noise(rgb, request.generator)
         if noise.shape != rgb.shape:
             raise ValueError(f'noise is {tuple(noise.shape)}; {tuple(rgb.shape)} is expected')
-        velocity = self.velocity_of((task,))
-        parts = joint_windows(rgb.shape[2], shape.window_latents, shape.overlap_latents)
+        velocity = self.velocity_of((request.task,))
+        window, overlap = request.shape.window_latents, request.shape.overlap_latents
+        parts = joint_windows(rgb.shape[2], window, overlap)
         with self.progress_bar(total=schedule.num_steps * len(parts)) as progress:
             return denoise_joint(lambda x, t, part: velocity(x, t, rgb[:, :, part]),
-                                 noise.to(rgb), schedule, shape.window_latents,
-                                 shape.overlap_latents, progress.update)
+                                 noise.to(rgb), schedule, window, overlap, progress.update)
 
     def _clip_noise(self, rgb: torch.Tensor, generator: torch.Generator | None) -> torch.Tensor:
         if self.config.initial_noise == 'zeros':
             return torch.zeros_like(rgb)
         generator = generator or torch.Generator().manual_seed(FAITHFUL_SEED)
         return randn_tensor(rgb.shape, generator=generator, device=rgb.device)
-
-
-@contextlib.contextmanager
-def _no_loading_bar() -> Iterator[None]:
-    was_enabled = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            logging.enable_progress_bar()
-
-
-def _check_choice(name: str, value: str, allowed: Sequence[str]) -> None:
-    if value not in allowed:
-        raise UserError(f'{name} is {value!r}; allowed: {", ".join(map(repr, allowed))}')
 
 
 def save_model_folder(folder: str | Path, transformer: WanTransformer3DModel,

@@ -1,0 +1,298 @@
+"""
+`dkt bench stream`: speed, age, memory and seams of each live preset, 640x480 in and out.
+
+The whole chain of `Perception` is timed, on the bundled clip. Each preset runs in a process of its
+own, so that its peak memory is its own.
+"""
+from __future__ import annotations
+
+import multiprocessing
+import os
+import resource
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from dkt_ros.config import PRESETS, NormalsConfig, PerceptionConfig, StreamConfig
+from dkt_ros.data.clips import open_clip
+from dkt_ros.errors import UserError
+from dkt_ros.frame import Frame
+from dkt_ros.pacer import Pacer
+from dkt_ros.provenance import provenance
+from dkt_ros.resources import resolve_model, share_path
+
+CAMERA_HZ = 6.0
+WARM_UP_WINDOWS = 2
+GROWTH_FROM_FRAME = 200
+MEGABYTE = 2 ** 20
+
+
+@dataclass(frozen=True)
+class BenchSettings:
+    """
+    What `dkt bench stream` runs.
+
+    Attributes
+    ----------
+    clip : str
+        Clip to play, forwards and backwards; empty takes the bundled one.
+    num_frames : int
+        Frames pushed a preset; growth of memory is told from 201 up.
+    width, height : int
+        Size of the camera image [px].
+    working_width, working_height : int
+        Size the networks work at [px]; 0 takes the model's own.
+    normals : bool
+        Run the model's normal task too.
+    device : str
+        Torch device.
+    threads : int
+        Torch threads; 0 leaves the choice to torch.
+    seed : int
+        Seed of the noise.
+
+    """
+
+    clip: str = ''
+    num_frames: int = 120
+    width: int = 640
+    height: int = 480
+    working_width: int = 0
+    working_height: int = 0
+    normals: bool = True
+    device: str = 'cpu'
+    threads: int = 0
+    seed: int = 1
+
+
+@dataclass
+class _Timeline:
+    """Computing time and finished estimates of each push, and the memory between them."""
+
+    seconds: list[float] = field(default_factory=list)
+    finished: list[int] = field(default_factory=list)
+    rss_mb: list[float] = field(default_factory=list)
+
+
+def run_bench_stream(model: str | Path = 'dkt-tiny', presets: Sequence[str] = tuple(PRESETS),
+                     settings: BenchSettings | None = None,
+                     console: Console | None = None) -> dict:
+    """
+    Measure each preset and show a table.
+
+    Parameters
+    ----------
+    model : str or Path
+        A bundled model or a model folder.
+    presets : sequence of str
+        Live presets.
+    settings : BenchSettings, optional
+        What to run.
+    console : Console, optional
+        Where the table goes.
+
+    Returns
+    -------
+    dict
+        `presets`, figures by preset, beside version, model, machine and settings.
+
+    """
+    settings, folder = settings or BenchSettings(), resolve_model(model)
+    _check(presets, settings)
+    console = console or Console()
+    figures = {}
+    for preset in presets:
+        with console.status(f'{preset}: {settings.num_frames} frames'):
+            figures[preset] = _in_own_process(folder, preset, settings)
+    console.print(_table(figures, settings))
+    record = provenance(folder, vars(settings) | {'camera_hz': CAMERA_HZ}, settings.seed)
+    return {**record, 'torch': _torch_version(), 'presets': figures}
+
+
+def _check(presets: Sequence[str], settings: BenchSettings) -> None:
+    for preset in presets:
+        if preset not in PRESETS:
+            raise UserError(f'preset is {preset!r}; allowed: {", ".join(map(repr, PRESETS))}')
+    if settings.num_frames < 1:
+        raise UserError(f'number of frames is {settings.num_frames}; give 1 or more')
+
+
+def _in_own_process(folder: Path, preset: str, settings: BenchSettings) -> dict:
+    context = multiprocessing.get_context('spawn')
+    with ProcessPoolExecutor(max_workers=1, mp_context=context) as executor:
+        return executor.submit(measure_preset, folder, preset, settings).result()
+
+
+def measure_preset(folder: Path, preset: str, settings: BenchSettings) -> dict:
+    """Return the figures of one preset; call it in a process that did nothing else."""
+    import torch
+
+    from dkt_ros.model.pipeline import DKTPipeline
+    from dkt_ros.perception import Perception
+
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    stream = StreamConfig(preset=preset, height=settings.working_height,
+                          width=settings.working_width, seed=settings.seed)
+    normals = NormalsConfig(source='model' if settings.normals else 'none')
+    pipeline = DKTPipeline.from_pretrained(folder).to(settings.device)
+    perception = Perception(pipeline, PerceptionConfig(stream=stream, normals=normals))
+    timeline = play(perception, bench_frames(settings))
+    working = perception.stream.working_size
+    return {'working_size': [working[1], working[0]], 'threads': torch.get_num_threads(),
+            **summarise(timeline, perception.stream)}
+
+
+def bench_frames(settings: BenchSettings) -> Iterator[Frame]:
+    """Yield frames of the camera's size, the clip forwards and backwards for as long as asked."""
+    clip = open_clip(settings.clip or share_path('clips', 'demo'))
+    frames = [_resized(frame, settings) for frame, _ in zip(clip, range(64))]
+    if not frames:
+        raise UserError(f'clip {settings.clip} has no frames; give another one')
+    there_and_back = frames + frames[-2:0:-1]
+    for i in range(settings.num_frames):
+        yield replace(there_and_back[i % len(there_and_back)],
+                      stamp_ns=round(i * 1e9 / CAMERA_HZ))
+
+
+def _resized(frame: Frame, settings: BenchSettings) -> Frame:
+    size = (settings.width, settings.height)
+    if (frame.camera.width, frame.camera.height) == size:
+        return frame
+    depth = frame.sensor_depth
+    if depth is not None:
+        depth = cv2.resize(depth, size, interpolation=cv2.INTER_NEAREST)
+    return Frame(cv2.resize(frame.rgb, size, interpolation=cv2.INTER_LINEAR), frame.stamp_ns,
+                 frame.camera.resized(*size), depth)
+
+
+def play(perception, frames: Iterator[Frame]) -> _Timeline:
+    """Push frames as fast as they are taken."""
+    timeline = _Timeline()
+    for frame in frames:
+        start = time.perf_counter()
+        estimates = perception.push(frame)
+        timeline.seconds.append(time.perf_counter() - start)
+        timeline.finished.append(len(estimates))
+        del estimates
+        timeline.rss_mb.append(rss_mb())
+    return timeline
+
+
+def summarise(timeline: _Timeline, stream) -> dict:
+    """Turn a timeline into the figures of a preset; the first windows warm up."""
+    stats, first, last = stream.stats, _steady_from(timeline.finished), 0
+    ends = [i + 1 for i, count in enumerate(timeline.finished) if count]
+    last = ends[-1] if ends else 0
+    if last <= first:
+        raise UserError(f'{len(timeline.seconds)} frames are too few for a window after '
+                        f'{WARM_UP_WINDOWS} of warm-up; give more frames')
+    seconds, finished = timeline.seconds[first:last], timeline.finished[first:last]
+    per_frame = sum(seconds) / sum(finished)
+    total, busy = sum(timeline.seconds), sum(stats.stage_seconds.values())
+    stages = {name: value / stats.frames_out for name, value in stats.stage_seconds.items()}
+    stages['maps'] = max(total - busy, 0.0) / stats.frames_out
+    ages, drops = camera_ages(seconds, finished, CAMERA_HZ, 600)
+    return {
+        'frames_in': stats.frames_in, 'frames_out': stats.frames_out, 'drops': drops,
+        'fps': 1.0 / per_frame, 'ms_per_frame': 1000 * per_frame,
+        'stage_ms': {name: 1000 * value for name, value in stages.items()},
+        'age_ms': {'p50': 1000 * float(np.percentile(ages, 50)),
+                   'p95': 1000 * float(np.percentile(ages, 95))},
+        'peak_rss_mb': resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        'rss_growth_mb': rss_growth(timeline.rss_mb), 'seam_ratio': stats.seam_ratio,
+    }
+
+
+def _steady_from(finished: Sequence[int]) -> int:
+    """Return the push after which the windows of warm-up are done."""
+    ends = [i + 1 for i, count in enumerate(finished) if count]
+    return ends[WARM_UP_WINDOWS - 1] if len(ends) >= WARM_UP_WINDOWS else len(finished)
+
+
+def camera_ages(seconds: Sequence[float], finished: Sequence[int], rate_hz: float,
+                num_images: int) -> tuple[list[float], int]:
+    """
+    Play measured computing times against a camera on a virtual clock.
+
+    Parameters
+    ----------
+    seconds, finished : sequence
+        Computing time [s] and number of finished estimates of each push, whole windows, repeated
+        for as long as needed.
+    rate_hz : float
+        Images a second.
+    num_images : int
+        Images the camera takes.
+
+    Returns
+    -------
+    ages : list of float
+        From the capture of a frame until its estimate is there [s].
+    drops : int
+        Images the pacer left out.
+
+    """
+    pacer, waiting, ages = Pacer(sum(seconds) / sum(finished)), deque(), []
+    free_at, push = 0.0, 0
+    for image in range(num_images):
+        now = image / rate_hz
+        if not pacer.admit(round(now * 1e9)):
+            continue
+        free_at = max(free_at, now) + seconds[push]
+        waiting.append(now)
+        for _ in range(finished[push]):
+            ages.append(free_at - waiting.popleft())
+        push = (push + 1) % len(seconds)
+    return ages, pacer.drops
+
+
+def rss_mb() -> float:
+    """Return the resident memory of this process [MB]; 0 where the system does not tell."""
+    try:
+        pages = int(Path('/proc/self/statm').read_text().split()[1])
+    except (OSError, IndexError, ValueError):
+        return 0.0
+    return pages * os.sysconf('SC_PAGE_SIZE') / MEGABYTE
+
+
+def rss_growth(rss: Sequence[float]) -> float | None:
+    """Return by how much memory rose above that of frame 200 [MB]; None for shorter runs."""
+    late = rss[GROWTH_FROM_FRAME:]
+    return max(late) - rss[GROWTH_FROM_FRAME - 1] if late else None
+
+
+def _torch_version() -> str:
+    import torch
+    return torch.__version__
+
+
+def _table(figures: dict[str, dict], settings: BenchSettings) -> Table:
+    tasks = 'disparity and normals' if settings.normals else 'disparity'
+    working = next(iter(figures.values()))['working_size'] if figures else (0, 0)
+    table = Table(title=f'{settings.width}x{settings.height} in and out, {tasks} at '
+                        f'{working[0]}x{working[1]}; ms a frame; age at {CAMERA_HZ:g} Hz')
+    for name in ('preset', 'fps', 'all', 'enc', 'dit', 'dec', 'maps', 'age p50', 'p95', 'MB',
+                 '+MB', 'seam'):
+        table.add_column(name, justify='left' if name == 'preset' else 'right', no_wrap=True)
+    for preset, row in figures.items():
+        stages = (row['stage_ms'].get(name) for name in ('encode', 'dit', 'decode', 'maps'))
+        age = row['age_ms']
+        table.add_row(preset, f'{row["fps"]:.1f}',
+                      *(_number(n, '.0f') for n in (row['ms_per_frame'], *stages)),
+                      f'{age["p50"] / 1000:.1f} s', f'{age["p95"] / 1000:.1f} s',
+                      _number(row['peak_rss_mb'], '.0f'), _number(row['rss_growth_mb'], '.0f'),
+                      _number(row['seam_ratio'], '.2f'))
+    return table
+
+
+def _number(value: float | None, style: str) -> str:
+    return '-' if value is None else format(value, style)
