@@ -142,7 +142,7 @@ class StubPerception:
 
     def __init__(self, backend, config, normals: bool) -> None:
         self.backend, self.config, self.normals = backend, config, normals
-        self.waiting = []
+        self.waiting, self.wanted = [], frozenset()
 
     def push(self, frame) -> list[DepthEstimate]:
         self.backend.frames.append(frame)

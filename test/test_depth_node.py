@@ -129,10 +129,22 @@ def test_nothing_is_computed_that_nobody_subscribes_to(bench):
     bench.send(1)
     wait_until(lambda: bench.backend.frames)
     assert [normals for _, normals in bench.backend.built] == [False]
+    assert bench.node.engine.perception.wanted == {'depth'}
     normals = bench.listen('normals')
     bench.send(1)
     wait_until(lambda: normals)
     assert [normals for _, normals in bench.backend.built] == [False, True]
+
+
+def test_frames_that_wait_survive_a_new_wish_for_normals(bench):
+    bench = bench(window=3).start()
+    depth = bench.listen('depth')
+    stamps = bench.send(2)
+    wait_until(lambda: len(bench.backend.frames) == 2)
+    bench.listen('normals')
+    stamps += bench.send(3)
+    wait_until(lambda: len(depth) == 5)
+    assert stamps_of(depth) == stamps
 
 
 def test_without_metres_there_is_disparity_and_no_points(bench):
@@ -373,7 +385,7 @@ def test_the_engine_thins_frames_when_it_is_too_slow():
     from dkt_ros.nodes.engine import Engine
     from dkt_ros.nodes.pairing import Pair
     backend, stats, published = StubBackend(), StreamStats(), []
-    engine = Engine(backend, DepthNodeConfig(), published.append, lambda: False, stats, print)
+    engine = Engine(backend, DepthNodeConfig(), published.append, frozenset, stats, print)
     engine._pacer = SimpleNamespace(
         admit=lambda stamp_ns: stamp_ns // MS % 200 == 0, observe=lambda seconds: None,
         reset=lambda: None, seconds_per_frame=0.2, stride=2.0)

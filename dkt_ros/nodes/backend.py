@@ -14,6 +14,8 @@ from dkt_ros.frame import DepthEstimate, Frame
 class PerceptionLike(Protocol):
     """The part of `dkt_ros.perception.Perception` that a node uses."""
 
+    wanted: frozenset[str]
+
     def push(self, frame: Frame) -> list[DepthEstimate]:
         """Take a frame; return the estimates that are finished."""
 

@@ -53,6 +53,8 @@ IMAGE_TOPICS = {
 INDEX_QOS = QoSProfile(depth=10000, reliability=ReliabilityPolicy.RELIABLE,
                        durability=DurabilityPolicy.TRANSIENT_LOCAL)
 CLOCK_PERIOD_S = 0.01
+# A subscriber that this side has matched may need a moment more to match from its side.
+SETTLE_S = 0.5
 
 
 class ClipCameraNode(Node):
@@ -138,7 +140,7 @@ class ClipCameraNode(Node):
                 self.get_logger().info(
                     f'waiting for {number} subscriber(s) of {self._topics[waited[0]].topic_name}; '
                     'set wait_for_subscribers to 0 to play without')
-        return True
+        return not (number and self._stop.wait(SETTLE_S))
 
     def _wait_until(self, when: int, start: int, base_ns: int) -> bool:
         """Sleep until a monotonic time [ns]; return False if the node is stopped before."""

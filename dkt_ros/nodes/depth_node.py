@@ -78,8 +78,8 @@ class DepthNode(LifecycleNode):
             self.get_logger().info(f'loading model {self.config.model}')
             self._backend.load(self.config)
             self._outputs = Outputs(self, self.config)
-            self.engine = Engine(self._backend, self.config, self._publish, self._wants_normals,
-                                 self.stats, self._report.unusable)
+            self.engine = Engine(self._backend, self.config, self._publish,
+                                 self._outputs.fields, self.stats, self._report.unusable)
         # Whatever a damaged file makes a library raise, the answer is FAILURE and a sentence.
         except Exception as error:  # noqa: BLE001
             self._report.configure_failed(error)
@@ -154,12 +154,8 @@ class DepthNode(LifecycleNode):
         if self._inputs is not None:
             self._inputs.configure(config)
 
-    def _wants_normals(self) -> bool:
-        return self._outputs.wants_normals(self._outputs.wanted())
-
     def _on_pair(self, pair: Pair) -> None:
-        wanted = self._outputs.wanted()
-        if not wanted - {'camera_info'}:
+        if not self._outputs.fields():
             self.stats.count('unwatched')
             return
         age_s = (self.get_clock().now().nanoseconds - pair.stamp_ns) * 1e-9

@@ -64,8 +64,8 @@ class Engine:
         Options of the perception chain.
     publish : callable
         Called in the engine's thread with each finished estimate.
-    wants_normals : callable
-        Says whether anybody would use normals now.
+    fields : callable
+        Says which maps would be used now, by their names in `DepthEstimate`.
     stats : StreamStats
         Counts and times.
     report : callable
@@ -74,12 +74,13 @@ class Engine:
     """
 
     def __init__(self, backend: Backend, config: DepthNodeConfig,
-                 publish: Callable[[DepthEstimate], None], wants_normals: Callable[[], bool],
-                 stats: StreamStats, report: Callable[[str], None]) -> None:
+                 publish: Callable[[DepthEstimate], None],
+                 fields: Callable[[], frozenset[str]], stats: StreamStats,
+                 report: Callable[[str], None]) -> None:
         self._backend = backend
         self._config = config
         self._publish = publish
-        self._wants_normals = wants_normals
+        self._fields = fields
         self._stats = stats
         self._report = report
         self._lock = threading.Lock()
@@ -89,7 +90,7 @@ class Engine:
         self._busy_s = self._compute_s = 0.0
         self._last_offer = 0.0
         self._open_stream = False
-        self._normals = wants_normals()
+        self._normals = 'normals' in fields()
         self.last_estimate: DepthEstimate | None = None
         self.perception: PerceptionLike = backend.perception(config, self._normals)
         window, overlap = PRESETS[config.stream.preset]
@@ -161,12 +162,12 @@ class Engine:
         if generation != self._generation:
             return
         start = time.perf_counter()
-        self._renew()
         frame = None if pair is None else self._decode(pair)
         if pair is not None and frame is None:
             return
         decoded = time.perf_counter()
-        estimates = self.perception.flush() if frame is None else self.perception.push(frame)
+        estimates = self._renew()
+        estimates += self.perception.flush() if frame is None else self.perception.push(frame)
         computed = time.perf_counter()
         for estimate in estimates:
             self._hand_over(generation, estimate)
@@ -191,19 +192,33 @@ class Engine:
             self._stats.span('compute', self._compute_s / number)
             self._busy_s = self._compute_s = 0.0
 
-    def _renew(self) -> None:
-        """Rebuild or reset the perception chain if that was asked for; keep the weights."""
-        normals = self._wants_normals()
+    def _renew(self) -> list[DepthEstimate]:
+        """
+        Bring the perception chain up to date; the weights stay.
+
+        Returns
+        -------
+        list of DepthEstimate
+            What the old chain still held, if it ends for want of normals only.
+
+        """
+        fields, finished = self._fields(), []
+        normals = 'normals' in fields
         with self._lock:
-            rebuild = self._rebuild or normals != self._normals
-            reason, self._reset_reason, self._rebuild = self._reset_reason, '', False
-            config, self._normals = self._config, normals
-        if rebuild:
+            rebuild, reason = self._rebuild, self._reset_reason
+            self._rebuild, self._reset_reason = False, ''
+            toggled, self._normals = normals != self._normals, normals
+            config = self._config
+        if toggled and not (rebuild or reason):
+            finished = self.perception.flush()
+        if toggled or rebuild:
             self.perception = self._backend.perception(config, normals)
         elif reason:
             self.perception.reset(reason)
         if rebuild or reason:
             self._busy_s = self._compute_s = 0.0
+        self.perception.wanted = fields
+        return finished
 
     def _hand_over(self, generation: int, estimate: DepthEstimate) -> None:
         with self._lock:

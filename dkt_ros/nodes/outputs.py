@@ -62,10 +62,15 @@ class Outputs:
         return frozenset(topic for topic, publisher in self._publishers.items()
                          if publisher.get_subscription_count() > 0)
 
-    def wants_normals(self, wanted: frozenset[str]) -> bool:
-        """Return whether the normals of an estimate would be used."""
-        return bool(wanted & {'normals', 'normals/color'}) or (
-            'points' in wanted and self._config.points.normals)
+    def fields(self) -> frozenset[str]:
+        """Return which maps of an estimate would be used now."""
+        wanted = {topic.partition('/')[0] for topic in self.wanted()} - {'camera_info'}
+        if 'points' in wanted:
+            wanted.remove('points')
+            wanted.add('depth_fused' if self._config.points.source == 'fused' else 'depth')
+            if self._config.points.normals:
+                wanted.add('normals')
+        return frozenset(wanted)
 
     def publish(self, estimate: DepthEstimate) -> None:
         """Publish what is known about a frame, with its capture stamp, to those who listen."""
@@ -92,7 +97,9 @@ class Outputs:
             return self._cloud(estimate, header)
         field, _, color = topic.partition('/')
         values = getattr(estimate, field)
-        if values is None:
+        size = (estimate.camera.height, estimate.camera.width)
+        # A map that nobody wanted when it was computed may have another size.
+        if values is None or values.shape[:2] != size:
             return None
         if topic == 'mask':
             return messages.mask_to_image(values, header)
