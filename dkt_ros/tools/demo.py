@@ -38,6 +38,10 @@ from dkt_ros.tools.scoring import ClipScore, estimate_sources, sensor_sources
 
 DEPTH_NODE = 'dkt_ros.nodes.depth_node'
 CAMERA = '/camera/camera'
+OUTPUTS = ('depth', 'camera_info', 'depth_fused', 'disparity', 'normals', 'normals/color',
+           'depth/color', 'mask', 'points')
+OUTPUT_DEPTH = 20
+"""Messages kept for the recorder: a window comes out at once, and all of it is to be recorded."""
 INPUTS = ('color/image_raw', 'color/camera_info', 'aligned_depth_to_color/image_raw')
 MIN_SHARE_OUT = 0.9
 MAX_MCAP_MB = 150.0
@@ -161,7 +165,10 @@ def depth_node_arguments(model: Path | None) -> list[str]:
     """Return the arguments of the depth node: the package's YAML file and the camera's topics."""
     remaps = [text for topic in INPUTS for text in ('-r', f'{topic}:={CAMERA}/{topic}')]
     chosen = ['-p', f'model:={model}'] if model else []
-    return ['--ros-args', '--params-file', str(share_path('config', 'dkt.yaml')), *chosen, *remaps]
+    kept = [text for topic in OUTPUTS for text in (
+        '-p', f'qos_overrides./dkt/{topic}.publisher.depth:={OUTPUT_DEPTH}')]
+    return ['--ros-args', '--params-file', str(share_path('config', 'dkt.yaml')), *chosen, *kept,
+            *remaps]
 
 
 def watch(children: Children, timeout_s: float, say) -> None:
