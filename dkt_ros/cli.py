@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
@@ -93,6 +94,31 @@ def demo(
     if summary['frames_out'] < MIN_SHARE_OUT * summary['frames_in']:
         raise RunError(f'{summary["frames_out"]} of {summary["frames_in"]} frames came out, less '
                        f'than {MIN_SHARE_OUT:.0%}; give the demo a less busy machine')
+
+
+@verb(app)
+def up(
+    params: Annotated[Path | None, typer.Option(
+        help='Parameter file; config/dkt.yaml of the package if not given.')] = None,
+    camera: Annotated[str, typer.Option(
+        help='`none`: a camera runs elsewhere; `clip`: a clip takes its place.')] = 'none',
+    clip: Annotated[str, typer.Option(help='With --camera clip: another than the bundled.')] = '',
+) -> None:
+    """
+    Run the nodes of the launch file in one process, until interrupted.
+
+    Example: `dkt up --camera clip`
+    """
+    _require_ros()
+    from dkt_ros.nodes.compose import up as run_up
+    if run_up(params, camera, clip) != 0:
+        raise RunError('the clip cannot be played; the log above says why')
+
+
+def _require_ros() -> None:
+    if find_spec('rclpy') is None:
+        raise UserError("rclpy is not installed; install it with pip install 'dkt_ros[ros]', or "
+                        'source a ROS 2 installation')
 
 
 @verb(app)
@@ -284,6 +310,32 @@ def _perception(path: Path | None, preset: str | None) -> PerceptionConfig:
     if preset is None:
         return config
     return dataclasses.replace(config, stream=dataclasses.replace(config.stream, preset=preset))
+
+
+@verb(bench)
+def stream(
+    model: Model = DepthNodeConfig.model,
+    presets: Annotated[str, typer.Option(
+        help='Live presets, with commas between.')] = ','.join(PRESETS),
+    frames: Annotated[int | None, typer.Option(
+        min=1, help='Frames pushed a preset; from 201 up the growth of memory is told.')] = None,
+    size: Annotated[str | None, typer.Option(
+        metavar='WxH', help='Size of the camera image [px].')] = None,
+    clip: Annotated[str | None, typer.Option(help='Another clip than the bundled one.')] = None,
+    device: Annotated[str | None, typer.Option(help='cpu, cuda or cuda:N.')] = None,
+    json: Json = None,
+) -> None:
+    """
+    Measure speed, age, memory and seams of each live preset.
+
+    Example: `dkt bench stream --presets balanced,long --json stream.json`
+    """
+    from dkt_ros.tools.bench import BenchSettings, run_bench_stream
+    width, height = _two_numbers(size, 'x', '--size') if size else (None, None)
+    given = {'num_frames': frames, 'width': width, 'height': height, 'clip': clip,
+             'device': device}
+    settings = BenchSettings(**{k: v for k, v in given.items() if v is not None})
+    _finish(run_bench_stream(model, presets.split(','), settings), json)
 
 
 def _finish(figures: dict, json: Path | None) -> None:

@@ -23,6 +23,8 @@ OPTIONS = {
     'render': ['--out', '--num-scenes', '--num-frames', '--size', '--seed', '--preset', '--shard',
                '--setup'],
     'train': ['--resume'],
+    'bench stream': ['--presets', '--json'],
+    'bench ros': ['--json'],
     'eval': ['--model', '--data', '--protocol', '--baselines', '--json'],
 }
 
@@ -53,7 +55,7 @@ def test_every_verb_has_help_with_an_example(dkt, verb):
 
 @pytest.mark.parametrize(('verb', 'options'), OPTIONS.items(), ids=OPTIONS)
 def test_verbs_have_the_options_of_the_design(dkt, verb, options):
-    output = dkt(verb, '--help').output
+    output = dkt(*verb.split(), '--help').output
     assert [option for option in options if option not in output] == []
 
 
