@@ -342,6 +342,26 @@ class ClipCameraConfig(Config):
 
 
 @dataclass(frozen=True)
+class BenchConfig(Config):
+    """What `dkt bench stream` runs."""
+
+    clip: str = option('', 'Clip to play, forwards and backwards; empty takes the bundled one.')
+    num_frames: int = option(120, 'Frames a preset; from 201 on the growth of memory is told.',
+                             minimum=1, maximum=10**7)
+    width: int = option(640, 'Width of the camera image [px].', minimum=16, maximum=7680)
+    height: int = option(480, 'Height of the camera image [px].', minimum=16, maximum=4320)
+    working_width: int = option(0, 'Working width [px]; 0 takes what the model folder says.',
+                                minimum=0, maximum=3840)
+    working_height: int = option(0, 'Working height [px]; 0 takes what the model folder says.',
+                                 minimum=0, maximum=2160)
+    normals: bool = option(True, "Run the model's normal task too.")
+    device: str = option('cpu', 'Where the model runs: `cpu`, `cuda` or `cuda:N`.')
+    threads: int = option(0, 'Torch threads; 0 leaves the choice to torch.', minimum=0,
+                          maximum=1024)
+    seed: int = option(1, 'Seed of the noise.', minimum=0, maximum=2**31 - 1)
+
+
+@dataclass(frozen=True)
 class SensorConfig(Config):
     """
     Statistics of a simulated active-stereo depth camera on each class of surface.

@@ -9,12 +9,12 @@ from rich.console import Console
 from scene_factory import make_scene
 from toy_model import HEIGHT, WIDTH, randn, toy_transformer, toy_vae
 
+from dkt_ros.config import BenchConfig
 from dkt_ros.errors import UserError
 from dkt_ros.model.pipeline import save_model_folder
 from dkt_ros.stream import StreamStats
 from dkt_ros.tools import bench
 from dkt_ros.tools.bench import (
-    BenchSettings,
     camera_ages,
     measure_preset,
     rss_growth,
@@ -66,10 +66,10 @@ def test_speed_is_that_of_whole_windows_after_warm_up():
 def test_bench_of_a_toy_model(model, tmp_path, monkeypatch):
     torch.set_num_threads(1)
     monkeypatch.setattr(bench, '_in_own_process', measure_preset)
-    settings = BenchSettings(clip=str(make_scene(tmp_path / 'scene')), num_frames=14, width=80,
+    config = BenchConfig(clip=str(make_scene(tmp_path / 'scene')), num_frames=14, width=80,
                              height=60)
     console = Console(file=io.StringIO(), width=100)
-    record = run_bench_stream(model, ['low_latency', 'image'], settings, console)
+    record = run_bench_stream(model, ['low_latency', 'image'], config, console)
     json.dumps(record)
     assert {'version', 'model_sha256', 'machine', 'settings', 'seed', 'torch'} <= record.keys()
     row = record['presets']['low_latency']
@@ -84,5 +84,5 @@ def test_bench_of_a_toy_model(model, tmp_path, monkeypatch):
 def test_wrong_arguments_are_named(model):
     with pytest.raises(UserError, match="preset is 'fast'; allowed: 'image'"):
         run_bench_stream(model, ['fast'])
-    with pytest.raises(UserError, match='number of frames is 0'):
-        run_bench_stream(model, settings=BenchSettings(num_frames=0))
+    with pytest.raises(UserError, match='num_frames is 0'):
+        BenchConfig(num_frames=0)

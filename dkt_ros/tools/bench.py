@@ -21,7 +21,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from dkt_ros.config import PRESETS, NormalsConfig, PerceptionConfig, StreamConfig
+from dkt_ros.config import PRESETS, BenchConfig, NormalsConfig, PerceptionConfig, StreamConfig
 from dkt_ros.data.clips import open_clip
 from dkt_ros.errors import UserError
 from dkt_ros.frame import Frame
@@ -35,44 +35,6 @@ GROWTH_FROM_FRAME = 200
 MEGABYTE = 2 ** 20
 
 
-@dataclass(frozen=True)
-class BenchSettings:
-    """
-    What `dkt bench stream` runs.
-
-    Attributes
-    ----------
-    clip : str
-        Clip to play, forwards and backwards; empty takes the bundled one.
-    num_frames : int
-        Frames pushed a preset; growth of memory is told from 201 up.
-    width, height : int
-        Size of the camera image [px].
-    working_width, working_height : int
-        Size the networks work at [px]; 0 takes the model's own.
-    normals : bool
-        Run the model's normal task too.
-    device : str
-        Torch device.
-    threads : int
-        Torch threads; 0 leaves the choice to torch.
-    seed : int
-        Seed of the noise.
-
-    """
-
-    clip: str = ''
-    num_frames: int = 120
-    width: int = 640
-    height: int = 480
-    working_width: int = 0
-    working_height: int = 0
-    normals: bool = True
-    device: str = 'cpu'
-    threads: int = 0
-    seed: int = 1
-
-
 @dataclass
 class _Timeline:
     """Computing time and finished estimates of each push, and the memory between them."""
@@ -83,7 +45,7 @@ class _Timeline:
 
 
 def run_bench_stream(model: str | Path = 'dkt-tiny', presets: Sequence[str] = tuple(PRESETS),
-                     settings: BenchSettings | None = None,
+                     config: BenchConfig | None = None,
                      console: Console | None = None) -> dict:
     """
     Measure each preset and show a table.
@@ -94,7 +56,7 @@ def run_bench_stream(model: str | Path = 'dkt-tiny', presets: Sequence[str] = tu
         A bundled model or a model folder.
     presets : sequence of str
         Live presets.
-    settings : BenchSettings, optional
+    config : BenchConfig, optional
         What to run.
     console : Console, optional
         Where the table goes.
@@ -102,69 +64,62 @@ def run_bench_stream(model: str | Path = 'dkt-tiny', presets: Sequence[str] = tu
     Returns
     -------
     dict
-        `presets`, figures by preset, beside version, model, machine and settings.
+        `presets`, figures by preset, beside version, model, machine and config.
 
     """
-    settings, folder = settings or BenchSettings(), resolve_model(model)
-    _check(presets, settings)
+    config, folder = config or BenchConfig(), resolve_model(model)
+    for preset in presets:
+        StreamConfig(preset=preset)
     console = console or Console()
     figures = {}
     for preset in presets:
-        with console.status(f'{preset}: {settings.num_frames} frames'):
-            figures[preset] = _in_own_process(folder, preset, settings)
-    console.print(_table(figures, settings))
-    record = provenance(folder, vars(settings) | {'camera_hz': CAMERA_HZ}, settings.seed)
+        with console.status(f'{preset}: {config.num_frames} frames'):
+            figures[preset] = _in_own_process(folder, preset, config)
+    console.print(_table(figures, config))
+    record = provenance(folder, config.to_dict() | {'camera_hz': CAMERA_HZ}, config.seed)
     return {**record, 'torch': _torch_version(), 'presets': figures}
 
 
-def _check(presets: Sequence[str], settings: BenchSettings) -> None:
-    for preset in presets:
-        if preset not in PRESETS:
-            raise UserError(f'preset is {preset!r}; allowed: {", ".join(map(repr, PRESETS))}')
-    if settings.num_frames < 1:
-        raise UserError(f'number of frames is {settings.num_frames}; give 1 or more')
-
-
-def _in_own_process(folder: Path, preset: str, settings: BenchSettings) -> dict:
+def _in_own_process(folder: Path, preset: str, config: BenchConfig) -> dict:
     context = multiprocessing.get_context('spawn')
     with ProcessPoolExecutor(max_workers=1, mp_context=context) as executor:
-        return executor.submit(measure_preset, folder, preset, settings).result()
+        return executor.submit(measure_preset, folder, preset, config).result()
 
 
-def measure_preset(folder: Path, preset: str, settings: BenchSettings) -> dict:
+def measure_preset(folder: Path, preset: str, config: BenchConfig) -> dict:
     """Return the figures of one preset; call it in a process that did nothing else."""
     import torch
 
     from dkt_ros.model.pipeline import DKTPipeline
     from dkt_ros.perception import Perception
 
-    if settings.threads:
-        torch.set_num_threads(settings.threads)
-    stream = StreamConfig(preset=preset, height=settings.working_height,
-                          width=settings.working_width, seed=settings.seed)
-    normals = NormalsConfig(source='model' if settings.normals else 'none')
-    pipeline = DKTPipeline.from_pretrained(folder).to(settings.device)
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    stream = StreamConfig(preset=preset, height=config.working_height,
+                          width=config.working_width, seed=config.seed)
+    normals = NormalsConfig(source='model' if config.normals else 'none')
+    pipeline = DKTPipeline.from_pretrained(folder).to(config.device)
     perception = Perception(pipeline, PerceptionConfig(stream=stream, normals=normals))
-    timeline = play(perception, bench_frames(settings))
+    timeline = play(perception, bench_frames(config))
     working = perception.stream.working_size
     return {'working_size': [working[1], working[0]], 'threads': torch.get_num_threads(),
             **summarise(timeline, perception.stream)}
 
 
-def bench_frames(settings: BenchSettings) -> Iterator[Frame]:
+def bench_frames(config: BenchConfig) -> Iterator[Frame]:
     """Yield frames of the camera's size, the clip forwards and backwards for as long as asked."""
-    clip = open_clip(settings.clip or share_path('clips', 'demo'))
-    frames = [_resized(frame, settings) for frame, _ in zip(clip, range(64))]
+    clip = open_clip(config.clip or share_path('clips', 'demo'))
+    frames = [_resized(frame, config) for frame, _ in zip(clip, range(64))]
     if not frames:
-        raise UserError(f'clip {settings.clip} has no frames; give another one')
+        raise UserError(f'clip {config.clip} has no frames; give another one')
     there_and_back = frames + frames[-2:0:-1]
-    for i in range(settings.num_frames):
+    for i in range(config.num_frames):
         yield replace(there_and_back[i % len(there_and_back)],
                       stamp_ns=round(i * 1e9 / CAMERA_HZ))
 
 
-def _resized(frame: Frame, settings: BenchSettings) -> Frame:
-    size = (settings.width, settings.height)
+def _resized(frame: Frame, config: BenchConfig) -> Frame:
+    size = (config.width, config.height)
     if (frame.camera.width, frame.camera.height) == size:
         return frame
     depth = frame.sensor_depth
@@ -275,10 +230,10 @@ def _torch_version() -> str:
     return torch.__version__
 
 
-def _table(figures: dict[str, dict], settings: BenchSettings) -> Table:
-    tasks = 'disparity and normals' if settings.normals else 'disparity'
+def _table(figures: dict[str, dict], config: BenchConfig) -> Table:
+    tasks = 'disparity and normals' if config.normals else 'disparity'
     working = next(iter(figures.values()))['working_size'] if figures else (0, 0)
-    table = Table(title=f'{settings.width}x{settings.height} in and out, {tasks} at '
+    table = Table(title=f'{config.width}x{config.height} in and out, {tasks} at '
                         f'{working[0]}x{working[1]}; ms a frame; age at {CAMERA_HZ:g} Hz')
     for name in ('preset', 'fps', 'all', 'enc', 'dit', 'dec', 'maps', 'age p50', 'p95', 'MB',
                  '+MB', 'seam'):
