@@ -102,8 +102,9 @@ def run_demo(out: str | Path, frames: int | None = None, *, model: str | Path | 
     ------
     UserError
         If something needed is not installed.
-    ChildError
-        If a process of the graph failed; the message ends with the tail of its log.
+    RunError
+        If a process of the graph failed (the message ends with the tail of its log), or if what
+        came out is not enough for a report.
 
     """
     console, files = console or Console(), DemoFiles(Path(out).resolve())
@@ -216,7 +217,7 @@ def report(files: DemoFiles, source: Clip, recording: dict, console: Console) ->
     size_mb = files.mcap.stat().st_size / 1e6
     if size_mb > MAX_MCAP_MB:
         raise RunError(f'{files.mcap} has {size_mb:.0f} MB; at most {MAX_MCAP_MB:.0f} MB are '
-                           'meant to be recorded')
+                       'meant to be recorded')
     return {**_counts(recording), 'frames_with_truth': len(score), **score.table(),
             'points': write_cloud(files), 'mcap': {'mb': round(size_mb, 1), 'topics': mcap},
             'diagnostics': recording['diagnostics']}
@@ -259,7 +260,7 @@ def write_cloud(files: DemoFiles) -> int:
     source = files.results / 'points.npz'
     if not source.is_file():
         raise RunError('no cloud came out, so there are no metres: see the anchor in '
-                           f'{files.logs / "depth_node.log"}')
+                       f'{files.logs / "depth_node.log"}')
     with np.load(source) as cloud:
         return write_ply(files.out / 'points.ply', cloud['points'], cloud['rgb'])
 
