@@ -16,8 +16,8 @@ from dkt_ros.config import FusionConfig
 UNKNOWN_RESIDUAL = 0.02
 # The model's edges and the sensor's differ by about this much [px of 640].
 EDGE_SLACK = 2
-# How far a mask's border is blended into the mask [px of 640].
-BLEND = 10
+# How far offsets at a mask's border are carried into the mask, first near, then far [px of 640].
+BLENDS = (10, 30)
 MASKED_TRUST = 0.6
 EDGE_TRUST = 0.5
 
@@ -99,7 +99,9 @@ def sensor_mask(sensor_depth: np.ndarray, inverse_depth: np.ndarray, residual: f
     beside = cv2.dilate(seeds, _square(2 * EDGE_SLACK * width / 640)) > 0
     wrong = certain | front | (doubtful & (behind > 1 + weak))
     wrong |= beside & (sensor * inverse_depth > 1 + weak)
-    wrong = cv2.medianBlur(_as_bytes(wrong), 5) > 0
+    # Alone, a wrong pixel is noise; among holes and wrong ones, a half suspect one is wrong.
+    crowd = cv2.medianBlur(_as_bytes(holes | wrong), 5 if width >= 480 else 3) > 0
+    wrong = crowd & (wrong | (sensor * inverse_depth > 1 + 0.5 * weak))
     return holes | wrong & (inverse_depth > 0)
 
 
@@ -192,28 +194,32 @@ def _border_factor(sensor: np.ndarray, depth: np.ndarray, mask: np.ndarray, weak
                    ) -> np.ndarray:
     """Offsets of the sensor at the mask's border, spread into the mask on the same surface."""
     height, width = depth.shape
-    small = (max(width // 4, 1), max(height // 4, 1))
+    small = (max(width // 4, 1), max(height // 4, 1)) if width >= 480 else (width, height)
     with np.errstate(invalid='ignore', divide='ignore'):
         ratio = np.where(mask, np.float32(np.nan), sensor / depth - 1)
-    good = np.abs(ratio) < 1.5 * weak
+    # Behind the model it may be glass that was not noticed.
+    good = (ratio > -1.5 * weak) & (ratio < 0.7 * weak)
     weight = _shrunk(good, small)
-    offset = _spread(_shrunk(np.where(good, ratio, 0), small), width)
-    around = _spread(_shrunk(np.where(good, depth, 0), small), width)
-    total = np.maximum(_spread(weight, width), 1e-6)
+    ratios, depths = (_shrunk(np.where(good, values, 0), small) for values in (ratio, depth))
     here = cv2.resize(depth, small, interpolation=cv2.INTER_NEAREST)
-    with np.errstate(invalid='ignore'):
-        apart = np.abs(around / total / here - 1)
-    same = np.nan_to_num(np.clip(1 - apart / np.float32(0.03), 0, 1))
-    factor = 1 + same * offset / (total + np.float32(0.05))
-    return cv2.resize(factor, (width, height), interpolation=cv2.INTER_LINEAR)
+    factor, left = np.zeros_like(here), np.ones_like(here)
+    for blend in BLENDS:
+        radius = max(1, round(blend * small[0] / 640))
+        total = np.maximum(_spread(weight, radius), 1e-6)
+        with np.errstate(invalid='ignore'):
+            apart = np.abs(_spread(depths, radius) / total / here - 1)
+        same = np.nan_to_num(np.clip(1 - apart / np.float32(0.03), 0, 1))
+        share = left * same * total / (total + np.float32(0.02))
+        factor += share * _spread(ratios, radius) / total
+        left -= share
+    return cv2.resize(1 + factor, (width, height), interpolation=cv2.INTER_LINEAR)
 
 
 def _shrunk(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return cv2.resize(values.astype(np.float32), size, interpolation=cv2.INTER_AREA)
 
 
-def _spread(values: np.ndarray, width: int) -> np.ndarray:
-    radius = max(1, round(BLEND * width / 640 / 4))
+def _spread(values: np.ndarray, radius: int) -> np.ndarray:
     size = (2 * radius + 1, 2 * radius + 1)
     return cv2.blur(cv2.blur(values, size), size)
 
