@@ -330,12 +330,13 @@ def stream(
 
     Example: `dkt bench stream --presets balanced,long --json stream.json`
     """
-    from dkt_ros.tools.bench import BenchSettings, run_bench_stream
+    from dkt_ros.config import BenchConfig
+    from dkt_ros.tools.bench import run_bench_stream
     width, height = _two_numbers(size, 'x', '--size') if size else (None, None)
     given = {'num_frames': frames, 'width': width, 'height': height, 'clip': clip,
              'device': device}
-    settings = BenchSettings(**{k: v for k, v in given.items() if v is not None})
-    _finish(run_bench_stream(model, presets.split(','), settings), json)
+    config = BenchConfig(**{k: v for k, v in given.items() if v is not None})
+    _finish(run_bench_stream(model, presets.split(','), config), json)
 
 
 def _finish(figures: dict, json: Path | None) -> None:
