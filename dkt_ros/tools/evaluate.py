@@ -99,13 +99,17 @@ def run_evaluate(data: str | Path, *, model: str | Path = 'dkt-tiny',
     result = {**provenance(folder, settings, config.stream.seed), 'protocol': protocol,
               'scenes': len(tables), **stats.summary(), **means,
               'intervals': _intervals(tables, config.stream.seed), 'per_scene': tables}
-    console.print(rich_table(means, _title(result)))
-    for note in dict.fromkeys(note for clip in clips for note in clip.notes):
-        console.print(f'note: {note}', style='yellow', highlight=False)
+    _tell(console, result, means, clips)
     if out is not None:
         _write(Path(out), result, means, rows)
         console.print(f'results in {out}', highlight=False)
     return result
+
+
+def _tell(console: Console, result: dict, means: dict, clips: list[Clip]) -> None:
+    console.print(rich_table(means, _title(result)))
+    for note in dict.fromkeys(note for clip in clips for note in clip.notes):
+        console.print(f'note: {note}', style='yellow', highlight=False)
 
 
 def _config_for(protocol: str, config: PerceptionConfig) -> PerceptionConfig:
