@@ -42,7 +42,7 @@ install_packages() {  # through apt, where that is allowed without asking
     fi
     echo "setup: installing $*"
     "${as_root[@]}" apt-get update -qq
-    DEBIAN_FRONTEND=noninteractive "${as_root[@]}" apt-get install -y -qq "$@" >/dev/null
+    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "$@" >/dev/null
 }
 
 ensure_venv() {  # Debian and Ubuntu keep ensurepip in a package of its own
