@@ -1,6 +1,7 @@
 """Figures for people: the table on the screen and in Markdown."""
 from __future__ import annotations
 
+from rich import box
 from rich.table import Table
 
 from dkt_ros.tools.scoring import CLASSES
@@ -8,8 +9,10 @@ from dkt_ros.tools.scoring import CLASSES
 SHORT = (('mae_m', 'MAE mm', 1000.0, '.1f'), ('rel', 'REL', 1.0, '.3f'),
          ('rmse_m', 'RMSE mm', 1000.0, '.1f'), ('delta_105', 'd1.05', 1.0, '.3f'),
          ('delta_110', 'd1.10', 1.0, '.3f'), ('delta_125', 'd1.25', 1.0, '.3f'),
-         ('coverage', 'coverage', 1.0, '.3f'), ('median_bias_m', 'bias mm', 1000.0, '+.1f'))
+         ('coverage', 'cover', 1.0, '.3f'), ('median_bias_m', 'bias mm', 1000.0, '+.1f'))
 MISSING = '-'
+SCREEN = ('mae_m', 'rel', 'delta_105', 'delta_110', 'delta_125', 'coverage', 'median_bias_m')
+"""The metrics that fit beside each other in 80 columns."""
 
 
 def table_rows(scores: dict[str, dict[str, dict[str, float]]],
@@ -35,12 +38,12 @@ def table_rows(scores: dict[str, dict[str, dict[str, float]]],
     return header, rows
 
 
-def rich_table(scores: dict, title: str, metrics: tuple[str, ...] | None = None) -> Table:
+def rich_table(scores: dict, title: str, metrics: tuple[str, ...] | None = SCREEN) -> Table:
     """Return a table for the screen; a line under each class."""
     header, rows = table_rows(scores, metrics)
-    table = Table(title=title)
+    table = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for index, name in enumerate(header):
-        table.add_column(name, justify='left' if index < 2 else 'right')
+        table.add_column(name, justify='left' if index < 2 else 'right', no_wrap=True)
     for index, row in enumerate(rows):
         first = not index or rows[index - 1][0] != row[0]
         last = index + 1 == len(rows) or rows[index + 1][0] != row[0]
