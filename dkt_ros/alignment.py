@@ -165,7 +165,8 @@ def lowpass_correction(inverse_depth: np.ndarray, sensor_depth: np.ndarray, trus
     trusted : (h, w) bool
         Pixels that may be used; none on or near what is thought to be glass.
     tolerance : float
-        Largest disagreement of a trusted pixel, as a share of depth.
+        Disagreement that a trusted pixel may show, as a share of depth; half of it for a good
+        model and up to three times for a rough one.
 
     Returns
     -------
@@ -178,7 +179,8 @@ def lowpass_correction(inverse_depth: np.ndarray, sensor_depth: np.ndarray, trus
         ratio = np.log(sensor_depth * inverse_depth)
     trusted = trusted & np.isfinite(ratio)
     ratio = np.where(trusted, ratio, np.float32(0))
-    all_trusted, trusted = trusted, trusted & (np.abs(ratio) < tolerance)
+    all_trusted, spread = trusted, _spread(ratio[trusted], tolerance)
+    trusted = trusted & (np.abs(ratio) < np.clip(4 * spread, tolerance / 2, 3 * tolerance))
     correction = np.zeros(ratio.shape, np.float32)
     for share in (0.12, 0.12, 0.04):
         rest = np.where(trusted, ratio - correction, np.float32(0))
