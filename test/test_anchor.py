@@ -234,7 +234,8 @@ def test_depth_of_another_size_is_refused():
 
 
 @pytest.mark.parametrize('options', [{'plane': (0.0, 0.0, 2.0, 1.0)}, {'plane': (1.0, 0.0)},
-                                     {'scale': -1.0}, {'near_m': 2.0, 'far_m': 1.0}, {'source': 'guess'}])
+                                     {'scale': -1.0}, {'source': 'guess'},
+                                     {'near_m': 2.0, 'far_m': 1.0}])
 def test_wrong_options_are_refused(options):
     with pytest.raises(ValueError, match='AnchorConfig'):
         AnchorConfig(**options)
