@@ -6,16 +6,17 @@ from collections.abc import Mapping
 from dkt_ros.resources import share_path
 
 PROFILE_VARIABLES = ('FASTDDS_DEFAULT_PROFILES_FILE', 'FASTRTPS_DEFAULT_PROFILES_FILE')
-"""Kilted reads the first, Jazzy the second."""
+OLD_DISTROS = ('humble', 'iron', 'jazzy')
+"""Their Fast DDS reads the second variable; later ones read the first and warn of the second."""
 
 
 def profile_environment(environ: Mapping[str, str]) -> dict[str, str]:
     """
-    Return the variables to add to `environ` for the package's Fast DDS profile.
+    Return the variable to add to `environ` for the package's Fast DDS profile.
 
     Nothing is returned if the user has set a profile of his own.
     """
     if any(environ.get(name) for name in PROFILE_VARIABLES):
         return {}
-    path = str(share_path('config', 'fastdds.xml'))
-    return {name: path for name in PROFILE_VARIABLES}
+    name = PROFILE_VARIABLES[environ.get('ROS_DISTRO') in OLD_DISTROS]
+    return {name: str(share_path('config', 'fastdds.xml'))}

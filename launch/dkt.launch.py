@@ -24,8 +24,9 @@ from launch_ros.actions import Node
 
 PACKAGE = 'dkt_ros'
 CAMERA_NODE = '/camera/camera'
-# The first is read by Fast DDS of Kilted, the second by that of Jazzy.
+# Kilted reads the first and warns of the second; Jazzy knows the second only.
 PROFILE_VARIABLES = ('FASTDDS_DEFAULT_PROFILES_FILE', 'FASTRTPS_DEFAULT_PROFILES_FILE')
+OLD_DISTROS = ('humble', 'iron', 'jazzy')
 
 # name, default, description, choices
 ARGUMENTS = (
@@ -81,8 +82,8 @@ def middleware():
     """Give Fast DDS room for images, unless the user has a profile of his own."""
     if any(os.environ.get(name) for name in PROFILE_VARIABLES):
         return []
-    path = share('config', 'fastdds.xml')
-    return [SetEnvironmentVariable(name, path) for name in PROFILE_VARIABLES]
+    name = PROFILE_VARIABLES[os.environ.get('ROS_DISTRO') in OLD_DISTROS]
+    return [SetEnvironmentVariable(name, share('config', 'fastdds.xml'))]
 
 
 def nodes(context):

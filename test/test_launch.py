@@ -133,9 +133,11 @@ def test_cameras(stubs):
 
 def test_fast_dds_gets_room_unless_the_user_has_a_profile(stubs, monkeypatch):
     launch = load()
-    profiles = [item.args for item in launch['middleware']()]
-    assert profiles == [(name, str(REPOSITORY / 'config/fastdds.xml')) for name in (
-        'FASTDDS_DEFAULT_PROFILES_FILE', 'FASTRTPS_DEFAULT_PROFILES_FILE')]
+    for distro, name in (('jazzy', 'FASTRTPS_DEFAULT_PROFILES_FILE'),
+                         ('kilted', 'FASTDDS_DEFAULT_PROFILES_FILE')):
+        monkeypatch.setenv('ROS_DISTRO', distro)
+        profile, = launch['middleware']()
+        assert profile.args == (name, str(REPOSITORY / 'config/fastdds.xml'))
     monkeypatch.setenv('FASTRTPS_DEFAULT_PROFILES_FILE', '/mine.xml')
     assert launch['middleware']() == []
 

@@ -19,6 +19,8 @@ class CloudPacker:
     """
     Packs clouds of one camera after the other; not thread safe.
 
+    The message of a call shares its buffer with that of the next: publish it before.
+
     Parameters
     ----------
     stride : int
@@ -55,25 +57,32 @@ class CloudPacker:
         if camera != self._camera:
             self._prepare(camera)
         step = self.stride
-        depth, rgb = depth[::step, ::step], rgb[::step, ::step]
-        block = self._block
-        np.multiply(self._ray_x, depth, out=block[..., 0])
-        np.multiply(self._ray_y, depth, out=block[..., 1])
-        block[..., 2] = depth
-        cv2.mixChannels([np.ascontiguousarray(rgb)], [self._bgr0], [0, 2, 1, 1, 2, 0])
-        # As integers: a float copy could quieten colours that are signalling NaNs.
-        block.view(np.uint32)[..., 3] = self._bgr0.view(np.uint32)[..., 0]
-        if self.normals:
-            block[..., 4:7] = np.nan if normals is None else normals[::step, ::step]
+        depth, rgb = depth[::step, ::step], np.ascontiguousarray(rgb[::step, ::step])
+        x = np.multiply(self._ray_x, depth, out=self._x)
+        y = np.multiply(self._ray_y, depth, out=self._y)
+        cv2.mixChannels([rgb], [self._bgr0], [0, 2, 1, 1, 2, 0])
+        planes = [x, y, np.ascontiguousarray(depth), self._bgr0.view(np.float32)[..., 0]]
+        if not self.normals:
+            cv2.merge(planes, dst=self._block)
+            return self._message(header)
+        normals = self._no_normals if normals is None else normals[::step, ::step]
+        # One pass that stays in the cache: strided writes of numpy are ten times slower.
+        cv2.mixChannels([*planes, np.ascontiguousarray(normals)], [self._block],
+                        [channel for i in range(7) for channel in (i, i)])
         return self._message(header)
 
     def _prepare(self, camera: PinholeCamera) -> None:
         rays = camera.rays()[::self.stride, ::self.stride]
+        size = rays.shape[:2]
         self._ray_x = np.ascontiguousarray(rays[..., 0])
         self._ray_y = np.ascontiguousarray(rays[..., 1])
+        self._x, self._y = np.empty(size, np.float32), np.empty(size, np.float32)
         self._fields = XYZ_RGB_NORMALS if self.normals else XYZ_RGB
-        self._block = np.zeros((*rays.shape[:2], len(self._fields)), np.float32)
-        self._bgr0 = np.zeros((*rays.shape[:2], 4), np.uint8)
+        shape = (*size, len(self._fields))
+        self._data = to_bytes_array(np.zeros(shape, np.float32))
+        self._block = np.frombuffer(self._data, np.float32).reshape(shape)
+        self._bgr0 = np.zeros((*size, 4), np.uint8)
+        self._no_normals = np.full((*size, 3), np.nan, np.float32) if self.normals else None
         self._camera = camera
 
     def _message(self, header: Header) -> PointCloud2:
@@ -84,7 +93,7 @@ class CloudPacker:
                                      count=1) for i, name in enumerate(self._fields)]
         message.point_step = 4 * count
         message.row_step = 4 * count * width
-        message.data = to_bytes_array(self._block)
+        message.data = self._data
         return message
 
 

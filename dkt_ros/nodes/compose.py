@@ -6,6 +6,7 @@ from pathlib import Path
 
 import rclpy
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.parameter import Parameter
 
 from dkt_ros.errors import UserError
 from dkt_ros.middleware import profile_environment
@@ -18,24 +19,11 @@ CAMERA_NODE = '/camera/camera'
 INPUTS = ('color/image_raw', 'color/camera_info', 'aligned_depth_to_color/image_raw')
 
 
-def ros_arguments(params: Path, overrides: dict[str, str]) -> list[str]:
-    """
-    Return the ROS arguments of the process.
-
-    Parameters
-    ----------
-    params : Path
-        Parameter file.
-    overrides : dict of str to str
-        `node:name` to value, stronger than the file.
-
-    """
-    arguments = ['--ros-args', '--params-file', str(params)]
-    for name, value in overrides.items():
-        arguments += ['-p', f'{name}:={value}']
-    for topic in INPUTS:
-        arguments += ['-r', f'depth_node:{topic}:={CAMERA_NODE}/{topic}']
-    return arguments
+def ros_arguments(params: Path) -> list[str]:
+    """Return the ROS arguments of the process: parameter file, and the camera's topics."""
+    remaps = [part for topic in INPUTS
+              for part in ('-r', f'depth_node:{topic}:={CAMERA_NODE}/{topic}')]
+    return ['--ros-args', '--params-file', str(params), *remaps]
 
 
 def up(params: Path | None = None, camera: str = 'none', clip: str = '') -> int:
@@ -65,21 +53,23 @@ def up(params: Path | None = None, camera: str = 'none', clip: str = '') -> int:
     if not params.is_file():
         raise UserError(f'parameter file {params} does not exist; give the path of a YAML file')
     os.environ.update(profile_environment(os.environ))
-    overrides = {'camera:loop': 'true'} | ({'camera:clip': clip} if clip else {})
     try:
-        rclpy.init(args=ros_arguments(params, overrides if camera == 'clip' else {}))
+        rclpy.init(args=ros_arguments(params))
     except RuntimeError as error:
         raise UserError(f'{params} is no ROS parameter file: {error}') from error
     try:
-        return run(camera == 'clip')
+        if camera == 'none':
+            return run(None)
+        return run({'loop': True, 'clip': clip} if clip else {'loop': True})
     finally:
         rclpy.try_shutdown()
 
 
-def run(with_clip: bool) -> int:
-    """Spin the nodes; return the exit code."""
+def run(clip: dict[str, object] | None) -> int:
+    """Spin the depth node, and a clip camera with these parameters; return the exit code."""
     executor = SingleThreadedExecutor()
-    camera = ClipCameraNode(executor.wake) if with_clip else None
+    camera = None if clip is None else ClipCameraNode(executor.wake, parameter_overrides=[
+        Parameter(name, value=value) for name, value in clip.items()])
     nodes = [DepthNode(), *([camera] if camera else [])]
     for node in nodes:
         executor.add_node(node)

@@ -92,7 +92,7 @@ class DepthNode(LifecycleNode):
         """Subscribe to the camera."""
         self.engine.restart('activated')
         try:
-            self._inputs = Inputs(self, self.config, self._on_pair, self._wall)
+            self._inputs = Inputs(self, self.config, self._on_pair, self._wall, self.stats)
         # A topic that exists with another type, a QoS override that is none: RuntimeError.
         except Exception as error:  # noqa: BLE001
             self._report.activate_failed(error)

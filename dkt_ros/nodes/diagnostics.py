@@ -44,6 +44,11 @@ class StreamStats:
         with self._lock:
             self._spans.setdefault(name, deque(maxlen=HISTORY)).append(seconds)
 
+    def spans(self, name: str) -> list[float]:
+        """Return how long a stage took, for the latest frames [s]."""
+        with self._lock:
+            return list(self._spans.get(name, ()))
+
     def published(self, age_s: float) -> None:
         """Note a finished frame and its age."""
         with self._lock:

@@ -20,7 +20,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from dkt_ros.config import DepthNodeConfig
 from dkt_ros.errors import UserError
-from dkt_ros.nodes.diagnostics import InputWatch, silence_reason
+from dkt_ros.nodes.diagnostics import InputWatch, StreamStats, silence_reason
 from dkt_ros.nodes.messages import stamp_to_ns
 from dkt_ros.nodes.pairing import FramePairer, Pair
 from dkt_ros.resources import share_path
@@ -45,12 +45,16 @@ class Inputs:
         Called with each pair, in the order of capture.
     clock : Clock
         A clock that always runs.
+    stats : StreamStats
+        Told how long pairing took.
 
     """
 
     def __init__(self, node: LifecycleNode, config: DepthNodeConfig,
-                 on_pair: Callable[[Pair], None], clock: Clock) -> None:
+                 on_pair: Callable[[Pair], None], clock: Clock, stats: StreamStats) -> None:
         self._node = node
+        self._stats = stats
+        self._pairing_s = 0.0
         self._on_pair = on_pair
         self._warned_cached = False
         self._pairs_without_depth = 0
@@ -117,8 +121,13 @@ class Inputs:
 
     def _on_message(self, watch: InputWatch, add: Callable, message) -> None:
         watch.note()
-        now_ns = time.monotonic_ns()
-        self._emit(add(stamp_to_ns(message.header.stamp), message, now_ns))
+        start = time.perf_counter()
+        pairs = add(stamp_to_ns(message.header.stamp), message, time.monotonic_ns())
+        self._pairing_s += time.perf_counter() - start
+        if pairs:
+            self._stats.span('pair', self._pairing_s / len(pairs))
+            self._pairing_s = 0.0
+        self._emit(pairs)
 
     def _tick(self) -> None:
         # An RGB camera with another anchor has no depth; nothing must wait for it.
