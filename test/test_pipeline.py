@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from diffusers import WanTransformer3DModel
 from safetensors.torch import load_file
 from toy_model import HEIGHT, WIDTH, randn, toy_clip, toy_pipeline, toy_transformer, toy_vae
 
@@ -13,6 +14,7 @@ from dkt_ros.errors import UserError
 from dkt_ros.model.causal_vae import decode_clip
 from dkt_ros.model.imaging import to_maps
 from dkt_ros.model.pipeline import DKTPipeline, save_model_folder
+from dkt_ros.model.prompt import PromptRows
 from dkt_ros.model.sampler import denoise_joint
 from dkt_ros.provenance import model_hash
 
@@ -74,7 +76,7 @@ def test_one_live_window_is_one_offline_window(steps):
                                atol=1e-5)
 
 
-def test_zero_channels_and_image_branch_are_filled_in():
+def test_zero_channels_are_filled_in():
     plain, wide = toy_pipeline(), toy_pipeline(extra_channels=4)
     clip = toy_clip(5)
     with torch.no_grad():
@@ -145,6 +147,25 @@ def test_components_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match="'pink'"):
         DKTPipeline(pipeline.transformer, pipeline.vae, pipeline.scheduler, pipeline.prompt_rows,
                     initial_noise='pink')
+
+
+def test_a_model_with_an_image_branch_sees_zeros_there():
+    plain = toy_pipeline()
+    torch.manual_seed(0)
+    network = WanTransformer3DModel.from_config(plain.transformer.config, image_dim=10,
+                                                added_kv_proj_dim=24)
+    parts = network, plain.vae, plain.scheduler
+    rows = {'depth': randn(1, 2, 6)}
+    with pytest.raises(ValueError, match='num_text_tokens is 4.*512'):
+        DKTPipeline(*parts, PromptRows.from_rows(rows, 4))
+    pipeline = DKTPipeline(*parts, PromptRows.from_rows(rows, 512))
+    latents, rgb, timestep = randn(3, 1, 4, 2, 4, 6), randn(4, 1, 4, 2, 4, 6), torch.tensor(884.0)
+    text = torch.nn.functional.pad(rows['depth'], (0, 0, 0, 510))[None]
+    with torch.no_grad():
+        expected = network(torch.cat([latents, rgb], 1), timestep[None], text,
+                           torch.zeros(1, 257, 10), return_dict=False)[0]
+        velocity = pipeline.velocity_of(('depth',))(latents, timestep, rgb)
+    torch.testing.assert_close(velocity, expected)
 
 
 def test_saved_and_loaded_again_it_says_the_same(folder, tmp_path):

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from diffusers import FlowMatchEulerDiscreteScheduler
 from safetensors.torch import load_file
 from toy_model import (
     published_lora,
@@ -57,8 +58,13 @@ def test_velocity_with_the_lora_merged_equals_the_reference(network, golden, tim
     assert (velocity - expected).abs().max() <= 1e-5 * expected.abs().max()
 
 
+def test_sigmas_and_timesteps_equal_the_reference(golden):
+    schedule = flow_schedule(FlowMatchEulerDiscreteScheduler(shift=5.0), 5)
+    torch.testing.assert_close(schedule.sigmas[:-1], golden['sigmas'], atol=1e-6, rtol=0)
+    torch.testing.assert_close(schedule.timesteps, golden['timesteps'], atol=1e-3, rtol=0)
+
+
 def test_joint_windows_equal_the_reference(network, golden):
-    from diffusers import FlowMatchEulerDiscreteScheduler
     schedule = flow_schedule(FlowMatchEulerDiscreteScheduler(shift=5.0), 5, round_timesteps=True)
     rgb = randn(3, 1, 16, 26, 4, 6)
     latents = denoise_joint(lambda x, t, part: network(x, t, rgb[:, :, part]),

@@ -10,6 +10,9 @@ from dkt_ros.model.causal_vae import latent_statistics
 from dkt_ros.model.prompt import PromptRows
 from dkt_ros.model.sampler import INITIAL_NOISES
 
+# The attention of diffusers finds the image tokens by counting 512 text tokens from the end.
+TEXT_TOKENS_BESIDE_IMAGE = 512
+
 
 def check_choice(name: str, value: str, allowed: Sequence[str]) -> None:
     """Raise UserError unless `value` is one of `allowed`."""
@@ -29,4 +32,8 @@ def check_components(transformer: WanTransformer3DModel, vae: AutoencoderKLWan,
     if prompt_rows.config.text_dim != config.text_dim:
         raise ValueError(f'prompt rows have {prompt_rows.config.text_dim} values, the '
                          f'transformer wants text_dim {config.text_dim}')
+    tokens = prompt_rows.config.num_text_tokens
+    if config.image_dim is not None and tokens != TEXT_TOKENS_BESIDE_IMAGE:
+        raise ValueError(f'num_text_tokens is {tokens}; a transformer with an image branch needs '
+                         f'{TEXT_TOKENS_BESIDE_IMAGE}')
     check_choice('initial_noise', initial_noise, INITIAL_NOISES)
