@@ -16,7 +16,14 @@ from typing import Annotated
 import typer
 
 import dkt_ros
-from dkt_ros.config import PRESETS, DepthNodeConfig, PerceptionConfig, RenderConfig, TrainConfig
+from dkt_ros.config import (
+    PRESETS,
+    BenchConfig,
+    DepthNodeConfig,
+    PerceptionConfig,
+    RenderConfig,
+    TrainConfig,
+)
 from dkt_ros.errors import RunError, UserError
 
 app = typer.Typer(name='dkt', no_args_is_help=True, add_completion=False,
@@ -29,6 +36,7 @@ app.add_typer(bench, name='bench')
 
 Out = Annotated[Path, typer.Option(help='Folder for the results.')]
 Json = Annotated[Path | None, typer.Option('--json', help='Also write the figures to this file.')]
+Size = Annotated[str, typer.Option(metavar='WxH', help='Size of the camera image [px].')]
 Preset = Annotated[str | None, typer.Option(
     help=f'Latents a window and overlap: {", ".join(PRESETS)}.')]
 Device = Annotated[str, typer.Option(help='auto, cpu, cuda or cuda:N.')]
@@ -317,12 +325,13 @@ def stream(
     model: Model = DepthNodeConfig.model,
     presets: Annotated[str, typer.Option(
         help='Live presets, with commas between.')] = ','.join(PRESETS),
-    frames: Annotated[int | None, typer.Option(
-        min=1, help='Frames pushed a preset; from 201 up the growth of memory is told.')] = None,
-    size: Annotated[str | None, typer.Option(
-        metavar='WxH', help='Size of the camera image [px].')] = None,
-    clip: Annotated[str | None, typer.Option(help='Another clip than the bundled one.')] = None,
-    device: Annotated[str | None, typer.Option(help='cpu, cuda or cuda:N.')] = None,
+    frames: Annotated[int, typer.Option(
+        help='Frames a preset; from 201 on the growth of memory is told.',
+    )] = BenchConfig.num_frames,
+    size: Size = f'{BenchConfig.width}x{BenchConfig.height}',
+    clip: Annotated[str, typer.Option(
+        help='Another clip than the bundled one.')] = BenchConfig.clip,
+    device: Device = BenchConfig.device,
     json: Json = None,
 ) -> None:
     """
@@ -330,13 +339,28 @@ def stream(
 
     Example: `dkt bench stream --presets balanced,long --json stream.json`
     """
-    from dkt_ros.config import BenchConfig
+    width, height = _two_numbers(size, 'x', '--size')
+    config = BenchConfig(num_frames=frames, width=width, height=height, clip=clip, device=device)
     from dkt_ros.tools.bench import run_bench_stream
-    width, height = _two_numbers(size, 'x', '--size') if size else (None, None)
-    given = {'num_frames': frames, 'width': width, 'height': height, 'clip': clip,
-             'device': device}
-    config = BenchConfig(**{k: v for k, v in given.items() if v is not None})
     _finish(run_bench_stream(model, presets.split(','), config), json)
+
+
+@verb(bench)
+def ros(
+    frames: Annotated[int, typer.Option(
+        min=10, max=250, help='Frames of each size, with and without normals.')] = 100,
+    json: Json = None,
+) -> None:
+    """
+    Measure what the ROS side costs a frame, with one reliable subscriber in another process.
+
+    Example: `dkt bench ros --json ros.json`
+    """
+    _require_ros()
+    from rich.console import Console
+
+    from dkt_ros.nodes.bench import run_bench_ros
+    _finish(run_bench_ros(num_frames=frames, console=Console()), json)
 
 
 def _finish(figures: dict, json: Path | None) -> None:
