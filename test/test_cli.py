@@ -2,6 +2,7 @@
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import typer
@@ -57,6 +58,15 @@ def test_every_verb_has_help_with_an_example(dkt, verb):
 def test_verbs_have_the_options_of_the_design(dkt, verb, options):
     output = dkt(*verb.split(), '--help').output
     assert [option for option in options if option not in output] == []
+
+
+def test_the_readme_lists_every_verb():
+    readme = (Path(__file__).resolve().parents[1] / 'README.md').read_text()
+    table = [line for line in readme.splitlines() if line.startswith('| `dkt ')]
+    listed = {re.match(r'\| `dkt (\w+)', line)[1] for line in table}
+    assert listed == VERBS
+    assert all(f'`{verb}`' in line or f' {verb}`' in line for group, verbs in GROUPS.items()
+               for verb in verbs for line in table if line.startswith(f'| `dkt {group}'))
 
 
 def test_version(dkt):
