@@ -61,7 +61,8 @@ def test_ros_finds_executables_share_and_marker():
 
 @pytest.mark.parametrize('path', [
     'launch/dkt.launch.py', 'config/dkt.yaml', 'config/fastdds.xml', 'config/dkt.rviz',
-    'clips/demo/clip.json', 'models/dkt-tiny/model_index.json', 'models/dkt-tiny/README.md', 'models/README.md'])
+    'clips/demo/clip.json', 'models/README.md', 'models/dkt-tiny/model_index.json',
+    'models/dkt-tiny/README.md'])
 def test_what_users_need_is_there(path):
     assert (ROOT / path).is_file()
 
