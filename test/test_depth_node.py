@@ -6,73 +6,18 @@ import pytest
 
 pytest.importorskip('rclpy')
 
-import rclpy  # noqa: E402
-from diagnostic_msgs.msg import DiagnosticArray  # noqa: E402
-from rclpy.context import Context  # noqa: E402
-from rclpy.lifecycle import TransitionCallbackReturn  # noqa: E402
-from rclpy.node import Node  # noqa: E402
+from depth_bench import FAILURE, MS, SUCCESS, Bench, stamps_of  # noqa: E402
 from rclpy.parameter import Parameter  # noqa: E402
-from rclpy.qos import QoSProfile, ReliabilityPolicy  # noqa: E402
-from ros_graph import CAMERA, FakeCamera, Graph, StubBackend, wait_until  # noqa: E402
-from sensor_msgs.msg import CameraInfo, Image, PointCloud2  # noqa: E402
+from rclpy.qos import ReliabilityPolicy  # noqa: E402
+from ros_graph import CAMERA, Graph, StubBackend, wait_until  # noqa: E402
+from sensor_msgs.msg import CameraInfo, Image  # noqa: E402
 
-from dkt_ros.frame import Frame  # noqa: E402
 from dkt_ros.nodes import messages  # noqa: E402
 from dkt_ros.nodes.clouds import cloud_to_arrays  # noqa: E402
 from dkt_ros.nodes.depth_node import DepthNode  # noqa: E402
 from dkt_ros.nodes.outputs import TOPICS  # noqa: E402
 
 pytestmark = pytest.mark.ros
-SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
-MS = 1_000_000
-START_NS = 1_700_000_000 * 1000 * MS
-
-
-class Bench:
-    """A graph with a depth node around a stub, a camera and listeners."""
-
-    def __init__(self, *parameters, backend=None, window=1):
-        arguments = [part for value in ('autostart:=false', *parameters) for part in ('-p', value)]
-        self.graph = Graph('--ros-args', *arguments)
-        self.backend = backend or StubBackend(window)
-        self.node = DepthNode(self.backend, context=self.graph.context)
-        self.camera = FakeCamera(self.graph)
-        self.diagnostics = self.graph.listen(DiagnosticArray, '/diagnostics')
-        self.sent = 0
-        self.graph.add(self.node)
-
-    def start(self):
-        assert self.node.trigger_configure() == SUCCESS
-        assert self.node.trigger_activate() == SUCCESS
-        self.camera.wait()
-        return self
-
-    def listen(self, topic, **kwargs):
-        received = self.graph.listen(TOPICS[topic], f'/dkt/{topic}', **kwargs)
-        wait_until(lambda: topic in self.node._outputs.wanted(), what=f'a match on {topic}')
-        return received
-
-    def send(self, number=1, **kwargs):
-        """Send frames 100 ms apart, each when the one before was taken."""
-        stamps = []
-        for _ in range(number):
-            stamps.append(START_NS + 100 * MS * self.sent)
-            taken = self.node._inputs.pairer.counts['pairs']
-            self.camera.send(stamps[-1], **kwargs)
-            self.sent += 1
-            wait_until(lambda taken=taken: self.node._inputs.pairer.counts['pairs'] > taken,
-                       what='a pair')
-        return stamps
-
-    def status(self, name, accept=lambda status: True):
-        """Return the newest accepted status of this name."""
-        def find():
-            for array in reversed(self.diagnostics):
-                for status in array.status:
-                    if status.name.endswith(name) and accept(status):
-                        return status
-            return None
-        return wait_until(find, what=f'diagnostics of {name}')
 
 
 @pytest.fixture
@@ -86,10 +31,6 @@ def bench():
     yield make
     for item in made:
         item.graph.close()
-
-
-def stamps_of(received):
-    return [messages.stamp_to_ns(message.header.stamp) for message in received]
 
 
 def test_every_topic_at_the_stamp_and_frame_of_the_image(bench):
@@ -214,57 +155,6 @@ def test_activated_again_it_starts_a_new_stream(bench):
     assert bench.backend.resets == ['activated']
 
 
-def uncalibrated(stamp):
-    header = messages.make_header(stamp, 'optical')
-    return CameraInfo(header=header, width=CAMERA.width, height=CAMERA.height)
-
-
-def test_an_uncalibrated_camera_is_told_and_the_node_lives(bench):
-    bench = bench().start()
-    got = bench.listen('depth')
-    stamp = START_NS - 100 * MS
-    bench.camera.info.publish(uncalibrated(stamp))
-    header = messages.make_header(stamp, 'optical')
-    rgb = np.zeros((CAMERA.height, CAMERA.width, 3), np.uint8)
-    bench.camera.color.publish(messages.array_to_image(rgb, 'rgb8', header))
-    bench.status(': stream', lambda status: 'fx is 0' in status.message)
-    stamps = bench.send()
-    wait_until(lambda: got)
-    assert stamps_of(got) == stamps
-
-
-def test_depth_of_another_size_is_told_and_left_out(bench):
-    bench = bench().start()
-    got = bench.listen('disparity')
-    bench.send(depth=np.full((10, 10), 0.5, np.float32))
-    wait_until(lambda: got)
-    assert bench.backend.frames[0].sensor_depth is None
-    bench.status(': stream', lambda status: 'sensor depth is (10, 10)' in status.message)
-
-
-def test_an_encoding_nobody_reads_is_told_and_the_node_lives(bench):
-    bench = bench().start()
-    got = bench.listen('depth')
-    stamp = START_NS - 100 * MS
-    header = messages.make_header(stamp, 'optical')
-    bench.camera.info.publish(messages.info_from_camera(CAMERA, header))
-    bayer = messages.array_to_image(np.zeros((48, 64), np.uint8), 'bayer_grbg8', header)
-    bench.camera.color.publish(bayer)
-    bench.status(': stream', lambda status: "'bayer_grbg8'" in status.message)
-    bench.send()
-    wait_until(lambda: got)
-
-
-def test_no_depth_at_all_still_gives_disparity(bench):
-    bench = bench().start()
-    got = bench.listen('disparity')
-    header = messages.make_header(START_NS, 'optical')
-    bench.camera.info.publish(messages.info_from_camera(CAMERA, header))
-    rgb = np.zeros((CAMERA.height, CAMERA.width, 3), np.uint8)
-    bench.camera.color.publish(messages.array_to_image(rgb, 'rgb8', header))
-    wait_until(lambda: got)
-
-
 @pytest.mark.parametrize('kind', ['out of memory', 'other'])
 def test_a_frame_that_fails_does_not_end_the_node(bench, kind):
     torch = pytest.importorskip('torch')
@@ -299,21 +189,6 @@ def test_parameters_change_live_or_are_refused(bench):
     assert bench.backend.built[-1][0].points.stride == 2
 
 
-def test_the_sensor_is_seen_by_the_model_in_metres(bench):
-    bench = bench().start()
-    got = bench.listen('disparity')
-    depth = np.full((CAMERA.height, CAMERA.width), 1.234, np.float32)
-    depth[5] = np.nan
-    rgb = np.random.default_rng(0).integers(0, 256, (CAMERA.height, CAMERA.width, 3), np.uint8)
-    stamp = bench.send(depth=depth, rgb=rgb)[0]
-    wait_until(lambda: got)
-    frame = bench.backend.frames[0]
-    assert isinstance(frame, Frame) and frame.stamp_ns == stamp
-    np.testing.assert_array_equal(frame.rgb, rgb)
-    np.testing.assert_allclose(frame.sensor_depth, depth, rtol=1e-6)
-    assert frame.camera.frame_id == 'optical' and frame.camera.fx == CAMERA.fx
-
-
 def test_diagnostics_tell_rate_age_and_memory(bench):
     bench = bench().start()
     got = bench.listen('depth')
@@ -325,47 +200,6 @@ def test_diagnostics_tell_rate_age_and_memory(bench):
     assert {'age_ms_p50', 'age_ms_p95', 'rate_hz', 'rss_mb', 'peak_rss_mb', 'preset', 'execution',
             'decode_ms_p50', 'compute_ms_p95', 'publish_ms_p50', 'window_latents'} <= keys
     assert status.name == 'dkt/depth_node: stream'
-
-
-@pytest.mark.parametrize('cause', ['qos', 'type', 'silent'])
-def test_a_silent_input_is_reported_with_cause_and_cure(bench, cause):
-    topic = '/dkt/color/image_raw'
-    given = ['input.silent_after_s:=0.5']
-    if cause == 'qos':
-        given.append(f'qos_overrides.{topic}.subscription.reliability:=reliable')
-    bench = bench(*given)
-    # One participant cannot hold two types of a topic: the wrong publisher needs its own.
-    context = Context()
-    rclpy.init(context=context, domain_id=bench.graph.domain)
-    other = Node('other', context=context)
-    if cause != 'silent':
-        bench.graph.peer.destroy_publisher(bench.camera.color)
-        other.create_publisher(
-            Image if cause == 'qos' else PointCloud2, topic,
-            QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT))
-    assert bench.node.trigger_configure() == SUCCESS
-    assert bench.node.trigger_activate() == SUCCESS
-    expected = {'qos': 'its QoS does not match', 'type': 'publishes sensor_msgs/msg/PointCloud2',
-                'silent': 'FASTDDS_DEFAULT_PROFILES_FILE='}[cause]
-    status = bench.status(': inputs', lambda status: expected in status.message)
-    assert topic in status.message and status.level == status.WARN
-    other.destroy_node()
-    context.try_shutdown()
-
-
-def test_stamps_that_never_pair_are_reported(bench):
-    bench = bench('input.wait_s:=0.0').start()
-    rgb = np.zeros((CAMERA.height, CAMERA.width, 3), np.uint8)
-    depth = np.zeros((CAMERA.height, CAMERA.width), np.uint16)
-    for n in range(12):
-        header = messages.make_header(START_NS + n * 100 * MS, 'optical')
-        other = messages.make_header(START_NS + n * 100 * MS - 10**12, 'optical')
-        bench.camera.info.publish(messages.info_from_camera(CAMERA, header))
-        bench.camera.depth.publish(messages.array_to_image(depth, '16UC1', other))
-        bench.camera.color.publish(messages.array_to_image(rgb, 'rgb8', header))
-        wait_until(lambda n=n: bench.node._inputs.pairer.counts['pairs'] > n)
-    status = bench.status(': inputs', lambda status: 'never pair' in status.message)
-    assert 'input.slop_s allows 0.05 s' in status.message
 
 
 def test_the_namespace_and_the_inputs_can_be_remapped():
@@ -398,3 +232,70 @@ def test_the_engine_thins_frames_when_it_is_too_slow():
     assert [estimate.stamp_ns // MS for estimate in published] == [0, 200, 400]
     assert stats.counts['drops'] == 3
     engine.close(5.0)
+
+
+@pytest.fixture(scope='module')
+def model_folder(tmp_path_factory):
+    pytest.importorskip('diffusers')
+    from toy_model import toy_pipeline
+    folder = tmp_path_factory.mktemp('model') / 'toy'
+    toy_pipeline().save_pretrained(str(folder), safe_serialization=True)
+    return folder
+
+
+def test_the_real_chain_around_networks_of_toy_size(bench, model_folder):
+    from dkt_ros.nodes.backend import ModelBackend
+    bench = bench(f'model:={model_folder}', 'device:=cpu', 'anchor.source:=fixed',
+                  'anchor.scale:=1.5', 'anchor.shift:=0.5', 'stream.max_gap_s:=0.5',
+                  backend=ModelBackend()).start()
+    received = {topic: bench.listen(topic) for topic in ('disparity', 'depth', 'normals')}
+    rgb = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
+    stamps = bench.send(11, rgb=rgb)
+    for topic, got in received.items():
+        wait_until(lambda got=got: len(got) == 11, what=topic)
+        assert stamps_of(got) == stamps
+    disparity = messages.image_to_array(received['disparity'][5])
+    depth = messages.image_to_array(received['depth'][5])
+    assert disparity.shape == (48, 64) and np.isfinite(disparity).all()
+    np.testing.assert_allclose(1 / depth, 1.5 * disparity + 0.5, rtol=1e-3)
+    bench.status(': anchor', lambda status: 'locked' in status.message or status.values)
+    bench.status(': stream', lambda status: any(
+        item.key == 'model' and item.value == str(model_folder) for item in status.values))
+
+
+@pytest.mark.parametrize('damage, sentence', [
+    (lambda folder: next(folder.glob('vae/*.safetensors')).write_bytes(b'short'), 'truncated'),
+    (lambda folder: (folder / 'model_index.json').unlink(), 'model_index.json')])
+def test_a_damaged_model_fails_configure(bench, model_folder, tmp_path, damage, sentence):
+    import shutil
+
+    from dkt_ros.nodes.backend import ModelBackend
+    folder = shutil.copytree(model_folder, tmp_path / 'damaged')
+    damage(folder)
+    bench = bench(f'model:={folder}', backend=ModelBackend())
+    assert bench.node.trigger_configure() == FAILURE
+    status = bench.status(': stream', lambda status: status.level == status.ERROR)
+    assert sentence in status.message and str(folder) in status.message
+
+
+def test_the_topic_table_against_live_publishers(bench):
+    bench = bench().start()
+    table = {'depth': 'Image', 'camera_info': 'CameraInfo', 'depth_fused': 'Image',
+             'disparity': 'Image', 'normals': 'Image', 'normals/color': 'Image',
+             'depth/color': 'Image', 'mask': 'Image', 'confidence': 'Image',
+             'points': 'PointCloud2'}
+    for topic, kind in table.items():
+        info, = wait_until(lambda topic=topic: bench.graph.peer.get_publishers_info_by_topic(
+            f'/dkt/{topic}'), what=topic)
+        assert info.topic_type == f'sensor_msgs/msg/{kind}'
+        assert info.qos_profile.reliability == ReliabilityPolicy.RELIABLE
+    assert set(TOPICS) == set(table)
+    for topic in ('color/image_raw', 'color/camera_info', 'aligned_depth_to_color/image_raw'):
+        info, = bench.graph.peer.get_subscriptions_info_by_topic(f'/dkt/{topic}')
+        assert info.qos_profile.reliability == ReliabilityPolicy.BEST_EFFORT
+
+
+def test_publishers_take_qos_overrides(bench):
+    bench = bench('qos_overrides./dkt/depth.publisher.reliability:=best_effort').start()
+    info, = wait_until(lambda: bench.graph.peer.get_publishers_info_by_topic('/dkt/depth'))
+    assert info.qos_profile.reliability == ReliabilityPolicy.BEST_EFFORT

@@ -3,12 +3,12 @@ from __future__ import annotations
 
 import dataclasses
 import gc
-import sys
 from typing import Any, Protocol
 
 from dkt_ros.config import DepthNodeConfig
 from dkt_ros.errors import UserError
 from dkt_ros.frame import DepthEstimate, Frame
+from dkt_ros.nodes.diagnostics import loaded_torch
 
 
 class PerceptionLike(Protocol):
@@ -104,13 +104,13 @@ def choose_device(name: str, cuda_available: bool, cuda_count: int) -> str:
 def free_memory() -> None:
     """Return unused memory, of the GPU too if torch is loaded."""
     gc.collect()
-    torch = sys.modules.get('torch')
+    torch = loaded_torch()
     if torch is not None and torch.cuda.is_available():
         torch.cuda.empty_cache()
 
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Return whether a device, or the machine, had too little memory."""
-    torch = sys.modules.get('torch')
+    torch = loaded_torch()
     kinds = (MemoryError,) if torch is None else (MemoryError, torch.OutOfMemoryError)
     return isinstance(error, kinds)

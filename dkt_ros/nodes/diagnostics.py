@@ -8,6 +8,7 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Iterable
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -152,6 +153,13 @@ def silence_reason(watch: InputWatch, publishers: Iterable[Any], qos: Any, check
     return 'the publisher sends nothing: check that the camera streams'
 
 
+def loaded_torch() -> ModuleType | None:
+    """Return torch if it is loaded; None before, and while another thread still loads it."""
+    torch = sys.modules.get('torch')
+    ready = torch is not None and not getattr(torch.__spec__, '_initializing', False)
+    return torch if ready else None
+
+
 def memory_mb() -> dict[str, str]:
     """Return resident memory now and at its peak, and GPU memory if torch uses one [MB]."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
@@ -162,7 +170,7 @@ def memory_mb() -> dict[str, str]:
         values['rss_mb'] = f'{pages * os.sysconf("SC_PAGE_SIZE") / 2**20:.0f}'
     except OSError:  # not Linux: the peak has to do
         values['rss_mb'] = values['peak_rss_mb']
-    torch = sys.modules.get('torch')
+    torch = loaded_torch()
     if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized():
         values['gpu_mb'] = f'{torch.cuda.memory_allocated() / 2**20:.0f}'
     return values

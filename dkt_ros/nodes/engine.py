@@ -161,7 +161,7 @@ class Engine:
         generation, pair = item
         if generation != self._generation:
             return
-        start = time.perf_counter()
+        start, cpu_start = time.perf_counter(), time.thread_time()
         frame = None if pair is None else self._decode(pair)
         if pair is not None and frame is None:
             return
@@ -171,6 +171,7 @@ class Engine:
         computed = time.perf_counter()
         for estimate in estimates:
             self._hand_over(generation, estimate)
+        self._stats.span('cpu', time.thread_time() - cpu_start)
         self._note(decoded - start, computed - decoded, time.perf_counter() - start,
                    len(estimates))
 

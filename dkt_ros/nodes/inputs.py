@@ -64,9 +64,10 @@ class Inputs:
         color, depth = config.input.image_transport, config.input.depth_transport
         self._subscriptions = []
         self._watches: list[tuple[InputWatch, QoSProfile]] = []
-        self._timer = node.create_timer(TICK_S, self._tick, clock=clock)
+        self._timer = None
         try:
             self._subscribe_all(color, depth)
+            self._timer = node.create_timer(TICK_S, self._tick, clock=clock)
         except BaseException:
             self.destroy()
             raise
@@ -85,7 +86,8 @@ class Inputs:
 
     def destroy(self) -> None:
         """End the subscriptions."""
-        self._node.destroy_timer(self._timer)
+        if self._timer is not None:
+            self._node.destroy_timer(self._timer)
         for subscription in self._subscriptions:
             self._node.destroy_subscription(subscription)
         self._subscriptions = []
