@@ -374,10 +374,10 @@ class SensorConfig(Config):
         0.0042, 'Standard deviation of depth at 1 m [m]; grows with z^2.', minimum=0.0,
         maximum=0.1)
     glass_holes: tuple[float, ...] = option(
-        (0.06, 0.42), 'Range of the share of holes inside a transparent thing.', minimum=0.0,
+        (0.25, 0.7), 'Range of the share of holes inside a transparent thing.', minimum=0.0,
         maximum=1.0)
     glass_bias_m: tuple[float, ...] = option(
-        (0.012, 0.05), 'Range of the median distance behind the surface where it sees [m].',
+        (0.012, 0.055), 'Range of the median distance behind the surface where it sees [m].',
         minimum=0.0, maximum=0.5)
     metal_holes: tuple[float, ...] = option(
         (0.02, 0.25), 'Range of the share of holes on a reflective thing.', minimum=0.0,
