@@ -18,8 +18,8 @@ from rcl_interfaces.msg import (
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
-from dkt_ros.config import Config, check_value, coerce
 from dkt_ros.errors import UserError
+from dkt_ros.options import Config, check_value, coerce
 
 FOREIGN_PREFIXES = ('qos_overrides.',)
 
