@@ -45,7 +45,7 @@ STAGES = ('pair', 'decode', 'publish')
 CLOUDS = {'points': 'xyz rgb', 'points_with_normals': '+ normals'}
 WARM_UP = 10
 RELIABLE = QoSProfile(depth=5, reliability=ReliabilityPolicy.RELIABLE)
-FRAME_TIMEOUT_S = 10.0
+FRAME_TIMEOUT_S = 2.0
 
 
 class FixedPerception:

@@ -63,7 +63,7 @@ class StreamStats:
             self.counts['errors'] += 1
             self.last_error, self._error_time = sentence, time.monotonic()
 
-    def recent_error(self, seconds: float = 5.0) -> str:
+    def recent_error(self, seconds: float = 10.0) -> str:
         """Return the last error if it is younger than this, else an empty string."""
         return self.last_error if time.monotonic() - self._error_time < seconds else ''
 
