@@ -299,3 +299,19 @@ def test_publishers_take_qos_overrides(bench):
     bench = bench('qos_overrides./dkt/depth.publisher.reliability:=best_effort').start()
     info, = wait_until(lambda: bench.graph.peer.get_publishers_info_by_topic('/dkt/depth'))
     assert info.qos_profile.reliability == ReliabilityPolicy.BEST_EFFORT
+
+
+def test_a_model_without_normals_is_told_what_to_set(bench, tmp_path):
+    pytest.importorskip('diffusers')
+    from toy_model import randn, toy_transformer, toy_vae
+
+    from dkt_ros.model.pipeline import save_model_folder
+    from dkt_ros.nodes.backend import ModelBackend
+    folder = save_model_folder(tmp_path / 'model', toy_transformer(), toy_vae(),
+                               {'depth': randn(1, 2, 6)}, default_num_inference_steps=1,
+                               initial_noise='zeros', default_height=32, default_width=48)
+    bench = bench(f'model:={folder}', 'device:=cpu', backend=ModelBackend())
+    assert bench.node.trigger_configure() == FAILURE
+    bench.status(': stream', lambda status: 'set normals.source to depth' in status.message)
+    bench.node.set_parameters([Parameter('normals.source', value='depth')])
+    assert bench.node.trigger_configure() == SUCCESS

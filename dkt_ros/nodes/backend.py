@@ -10,6 +10,8 @@ from dkt_ros.errors import UserError
 from dkt_ros.frame import DepthEstimate, Frame
 from dkt_ros.nodes.diagnostics import loaded_torch
 
+WARM_UP_SIZE = (480, 640)
+
 
 class PerceptionLike(Protocol):
     """The part of `dkt_ros.perception.Perception` that a node uses."""
@@ -57,11 +59,19 @@ class ModelBackend:
                             'pip install torch') from error
         from dkt_ros.model.pipeline import DKTPipeline
         from dkt_ros.resources import resolve_model
+        from dkt_ros.stream import DKTStream
         device = choose_device(config.device, torch.cuda.is_available(),
                                torch.cuda.device_count())
         dtype = torch.float32 if device == 'cpu' else torch.bfloat16
         folder = resolve_model(config.model)
         self._pipeline = DKTPipeline.from_pretrained(folder, torch_dtype=dtype).to(device)
+        if config.normals.source == 'model' and 'normal' not in self._pipeline.tasks:
+            raise UserError(f'normals.source is model, but {folder} has no task for normals, only '
+                            f'{", ".join(self._pipeline.tasks)}; set normals.source to depth or '
+                            'none')
+        # The first window pays for what is done once, and shows here if memory is too small.
+        tasks = self._pipeline.tasks if config.normals.source == 'model' else ('depth',)
+        DKTStream(self._pipeline, config.stream, tasks=tasks).measure(*WARM_UP_SIZE, num_windows=1)
 
     def perception(self, config: DepthNodeConfig, normals: bool) -> PerceptionLike:
         """Return a new chain; without normals it never runs their task."""

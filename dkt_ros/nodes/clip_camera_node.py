@@ -12,6 +12,7 @@ the clip was played, 1 if it could not be.
 """
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 import threading
@@ -54,7 +55,7 @@ INDEX_QOS = QoSProfile(depth=10000, reliability=ReliabilityPolicy.RELIABLE,
                        durability=DurabilityPolicy.TRANSIENT_LOCAL)
 CLOCK_PERIOD_S = 0.01
 # A subscriber that this side has matched may need a moment more to match from its side.
-SETTLE_S = 0.5
+SETTLE_S = 1.0
 
 
 class ClipCameraNode(Node):
@@ -210,10 +211,9 @@ def main(args: list[str] | None = None) -> int:
     node = ClipCameraNode(finished)
     executor.add_node(node)
     try:
-        while rclpy.ok() and not over.is_set():
-            executor.spin_once(timeout_sec=0.5)
-    except (KeyboardInterrupt, ExternalShutdownException):
-        node.get_logger().info('stopped')
+        with contextlib.suppress(KeyboardInterrupt, ExternalShutdownException):
+            while rclpy.ok() and not over.is_set():
+                executor.spin_once(timeout_sec=0.5)
     finally:
         executor.remove_node(node)
         node.destroy_node()

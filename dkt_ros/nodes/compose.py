@@ -1,6 +1,7 @@
 """`dkt up`: the nodes of the launch file in one process, for machines without `ros2 launch`."""
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -74,10 +75,9 @@ def run(clip: dict[str, object] | None) -> int:
     for node in nodes:
         executor.add_node(node)
     try:
-        while rclpy.ok() and not (camera and camera.failed):
-            executor.spin_once(timeout_sec=1.0)
-    except (KeyboardInterrupt, ExternalShutdownException):
-        nodes[0].get_logger().info('stopped')
+        with contextlib.suppress(KeyboardInterrupt, ExternalShutdownException):
+            while rclpy.ok() and not (camera and camera.failed):
+                executor.spin_once(timeout_sec=1.0)
     finally:
         for node in nodes:
             executor.remove_node(node)

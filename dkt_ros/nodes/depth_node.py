@@ -8,6 +8,8 @@ r"""
 """
 from __future__ import annotations
 
+import contextlib
+
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.clock import Clock
@@ -184,9 +186,8 @@ def main(args: list[str] | None = None) -> None:
     rclpy.init(args=args)
     node = DepthNode()
     try:
-        rclpy.spin(node)
-    except (KeyboardInterrupt, ExternalShutdownException):
-        node.get_logger().info('stopped')
+        with contextlib.suppress(KeyboardInterrupt, ExternalShutdownException):
+            rclpy.spin(node)
     finally:
         node.destroy_node()
         rclpy.try_shutdown()
