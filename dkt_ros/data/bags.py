@@ -12,7 +12,12 @@ from rosbags.typesys import Stores, get_typestore
 
 from dkt_ros.camera import PinholeCamera
 from dkt_ros.data.clip import Clip, camera_for
-from dkt_ros.data.ros_images import decode_color, decode_depth
+from dkt_ros.data.ros_images import (
+    compressed_to_depth,
+    compressed_to_rgb,
+    image_to_depth,
+    image_to_rgb,
+)
 from dkt_ros.data.scenes import SceneFrame
 from dkt_ros.errors import UserError
 from dkt_ros.frame import Frame
@@ -129,7 +134,7 @@ def _scan_color(reader: AnyReader, path: Path, topics: BagTopics) -> tuple[list[
     for topic, stamp, message in _messages(reader, {topics.color}):
         stamps.append(stamp)
         if first is None:
-            first = decode_color(message, topic)
+            first = _rgb(message, topic)
     if first is None:
         raise UserError(f'{path} has no message on {topics.color}; record it again')
     return stamps, first
@@ -182,13 +187,33 @@ def _is_settled(stamp: int, depths: list, newest: int, topics: BagTopics) -> boo
 def _take(waiting: list, depths: list, topics: BagTopics) \
         -> tuple[int, np.ndarray, np.ndarray | None]:
     stamp, message = waiting.pop(0)
-    rgb = decode_color(message, topics.color)
+    rgb = _rgb(message, topics.color)
     best = min(depths, key=lambda pair: abs(pair[0] - stamp), default=None)
     depth = None
     if best is not None and abs(best[0] - stamp) <= SLOP_NS:
-        depth = decode_depth(best[1], topics.depth)
+        depth = _depth(best[1], topics.depth)
     depths[:] = [pair for pair in depths if pair[0] > stamp - SLOP_NS]
     return stamp, rgb, depth
+
+
+def _rgb(message: object, topic: str) -> np.ndarray:
+    with _named(topic):
+        return image_to_rgb(message) if hasattr(message, 'encoding') \
+            else compressed_to_rgb(message)
+
+
+def _depth(message: object, topic: str) -> np.ndarray:
+    with _named(topic):
+        return image_to_depth(message) if hasattr(message, 'encoding') \
+            else compressed_to_depth(message)
+
+
+@contextmanager
+def _named(topic: str) -> Iterator[None]:
+    try:
+        yield
+    except ValueError as error:
+        raise UserError(f'{topic}: {error}') from error
 
 
 def check_bag(path: Path) -> dict[str, int]:

@@ -57,6 +57,7 @@ class ModelBackend:
         except ImportError as error:
             raise UserError('torch is not installed, and the model needs it: '
                             'pip install torch') from error
+        from dkt_ros.model.loading import choose_device
         from dkt_ros.model.pipeline import DKTPipeline
         from dkt_ros.resources import resolve_model
         from dkt_ros.stream import DKTStream
@@ -85,30 +86,6 @@ class ModelBackend:
         """Free the weights and the CUDA cache."""
         self._pipeline = None
         free_memory()
-
-
-def choose_device(name: str, cuda_available: bool, cuda_count: int) -> str:
-    """
-    Return the torch device of a `device` parameter.
-
-    Raises
-    ------
-    UserError
-        For a device that does not exist here: nothing falls back to the CPU silently.
-
-    """
-    if name == 'auto':
-        return 'cuda' if cuda_available else 'cpu'
-    kind, _, index = name.partition(':')
-    if kind not in ('cpu', 'cuda') or (index and (kind == 'cpu' or not index.isdigit())):
-        raise UserError(f'device is {name!r}; allowed: auto, cpu, cuda, cuda:N')
-    if kind == 'cuda' and not cuda_available:
-        raise UserError(f'device is {name!r}, but torch finds no CUDA here; install a CUDA build '
-                        'of torch and a driver, or set device to cpu')
-    if index and int(index) >= cuda_count:
-        raise UserError(f'device is {name!r}, but there are {cuda_count} CUDA devices; count '
-                        'from cuda:0')
-    return name
 
 
 def free_memory() -> None:
