@@ -297,8 +297,11 @@ def test_the_topic_table_against_live_publishers(bench):
 
 def test_publishers_take_qos_overrides(bench):
     bench = bench('qos_overrides./dkt/depth.publisher.reliability:=best_effort').start()
-    info, = wait_until(lambda: bench.graph.peer.get_publishers_info_by_topic('/dkt/depth'))
+    find = bench.graph.peer.get_publishers_info_by_topic
+    info, = wait_until(lambda: find('/dkt/depth'))
     assert info.qos_profile.reliability == ReliabilityPolicy.BEST_EFFORT
+    other, = wait_until(lambda: find('/dkt/points'))
+    assert other.qos_profile.reliability == ReliabilityPolicy.RELIABLE
 
 
 def test_a_model_without_normals_is_told_what_to_set(bench, tmp_path):

@@ -13,6 +13,7 @@ the clip was played, 1 if it could not be.
 from __future__ import annotations
 
 import contextlib
+import copy
 import json
 import sys
 import threading
@@ -85,7 +86,7 @@ class ClipCameraNode(Node):
         self._options = NodeParameters(self, ClipCameraConfig())
         options = QoSOverridingOptions.with_default_policies()
         self._topics: dict[str, Publisher] = {
-            topic: self.create_publisher(kind, topic, qos_profile_system_default,
+            topic: self.create_publisher(kind, topic, copy.copy(qos_profile_system_default),
                                          qos_overriding_options=options)
             for topic, kind in IMAGE_TOPICS.items()}
         self._index = self.create_publisher(String, '~/clip_frame', INDEX_QOS)

@@ -14,8 +14,8 @@ from dkt_ros.nodes import messages
 from dkt_ros.nodes.clouds import CloudPacker
 
 # Reliable, so that every subscriber matches; the last message only, so that nothing lags.
-OUTPUT_QOS = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=1,
-                        reliability=ReliabilityPolicy.RELIABLE)
+OUTPUT_QOS = dict(history=HistoryPolicy.KEEP_LAST, depth=1,
+                  reliability=ReliabilityPolicy.RELIABLE)
 TOPICS = {
     'depth': Image,
     'camera_info': CameraInfo,
@@ -47,7 +47,7 @@ class Outputs:
         self._node = node
         self._publishers = {
             topic: node.create_lifecycle_publisher(
-                kind, topic, OUTPUT_QOS,
+                kind, topic, QoSProfile(**OUTPUT_QOS),  # an override writes into the profile
                 qos_overriding_options=QoSOverridingOptions.with_default_policies())
             for topic, kind in TOPICS.items()}
         self.configure(config)
