@@ -46,6 +46,7 @@ def test_age_at_a_camera_faster_than_the_computer_stays_bounded():
 def test_growth_counts_from_frame_200():
     assert rss_growth([1.0] * 200) is None
     assert rss_growth([500.0] + [100.0] * 199 + [103.0, 101.0]) == 3.0
+    assert rss_growth([100.0, 130.0] * 100 + [100.0, 131.0] * 9) == 1.0
 
 
 def test_speed_is_that_of_whole_windows_after_warm_up():

@@ -220,9 +220,14 @@ def rss_mb() -> float:
 
 
 def rss_growth(rss: Sequence[float]) -> float | None:
-    """Return by how much memory rose above that of frame 200 [MB]; None for shorter runs."""
+    """
+    Return by how much memory rose after frame 200 [MB]; None for shorter runs.
+
+    Peak against the peak of the hundred frames before: within a window memory swings.
+    """
     late = rss[GROWTH_FROM_FRAME:]
-    return max(late) - rss[GROWTH_FROM_FRAME - 1] if late else None
+    before = rss[GROWTH_FROM_FRAME // 2:GROWTH_FROM_FRAME]
+    return max(late) - max(before) if late else None
 
 
 def _torch_version() -> str:
