@@ -1,4 +1,5 @@
 """The depth node with a stub in the place of the model, as a process of its own."""
+import contextlib
 import sys
 
 import rclpy
@@ -11,13 +12,10 @@ from dkt_ros.nodes.depth_node import DepthNode
 def main() -> None:
     rclpy.init(args=sys.argv)
     node = DepthNode(StubBackend(window=4))
-    try:
+    with contextlib.suppress(KeyboardInterrupt, ExternalShutdownException):
         rclpy.spin(node)
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass
-    finally:
-        node.destroy_node()
-        rclpy.try_shutdown()
+    node.destroy_node()
+    rclpy.try_shutdown()
 
 
 if __name__ == '__main__':

@@ -2,10 +2,11 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import json
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import cv2
@@ -19,7 +20,7 @@ from dkt_ros.config import StageConfig, TrainConfig
 from dkt_ros.errors import UserError
 from dkt_ros.material import Material
 from dkt_ros.resources import cache_dir
-from dkt_ros.tools.train.data import Clip, batches_ahead, draw_batch, load_clips
+from dkt_ros.tools.train.data import Batch, Clip, batches_ahead, draw_batch, load_clips
 from dkt_ros.tools.train.losses import relative_error
 from dkt_ros.tools.train.networks import build_transformer, build_vae, draw_prompt_rows
 from dkt_ros.tools.train.steps import (
@@ -89,23 +90,21 @@ class Trainer:
         for nets in (self.nets, self.average):
             nets.vae.register_to_config(latents_mean=mean, latents_std=std)
 
-    def run_stage(self, stage: StageConfig) -> None:
-        """Run one stage from `self.step` on."""
+    def start(self, stage: StageConfig) -> list[torch.nn.Parameter]:
+        """Free what the stage trains and return it; make the optimiser unless it is resumed."""
         parameters = set_trainable(self.nets, stage.kind)
         if self.optimizer is None:
             self.optimizer = torch.optim.AdamW(parameters, lr=stage.learning_rate,
                                                betas=(0.9, 0.98), weight_decay=0.01)
-        self._relink_optimizer(parameters)
-        # Seeds follow the step, so that a resumed run draws what the whole run would have drawn.
-        rng = np.random.default_rng((self.config.seed, self.stage, self.step))
-        generator = torch.Generator().manual_seed(
-            self.config.seed + 1_000_003 * self.stage + self.step)
-        batches = batches_ahead(lambda: draw_batch(self.train_clips, stage.batch_size,
-                                                   stage.num_frames, stage.height, stage.width,
-                                                   rng))
+        return parameters
+
+    def run_stage(self, stage: StageConfig) -> None:
+        """Run one stage from `self.step` on."""
+        parameters = self.start(stage)
+        batches = self.batches(stage)
         started, first = time.monotonic(), self.step
         while self.step < stage.steps:
-            losses = self.train_step(stage, next(batches), parameters, generator)
+            losses = self.train_step(stage, next(batches), parameters)
             self.step += 1
             if self.step % 50 == 0:
                 pace = (time.monotonic() - started) / (self.step - first)
@@ -116,16 +115,22 @@ class Trainer:
                 self.save()
         batches.close()
 
-    def _relink_optimizer(self, parameters: list) -> None:
-        if self.optimizer.param_groups[0]['params'] is not parameters:
-            state = self.optimizer.state_dict()
-            self.optimizer = torch.optim.AdamW(parameters, lr=1e-4, betas=(0.9, 0.98),
-                                               weight_decay=0.01)
-            if state['state']:
-                self.optimizer.load_state_dict(state)
+    def batches(self, stage: StageConfig) -> Iterator[Batch]:
+        """Yield the batches from `self.step` on; each depends on its step alone."""
+        steps = itertools.count(self.step)
 
-    def train_step(self, stage, batch, parameters, generator) -> dict[str, float]:
+        def draw() -> Batch:
+            rng = np.random.default_rng((self.config.seed, self.stage, next(steps)))
+            return draw_batch(self.train_clips, stage.batch_size, stage.num_frames, stage.height,
+                              stage.width, rng)
+
+        return batches_ahead(draw)
+
+    def train_step(self, stage, batch, parameters) -> dict[str, float]:
         """Take one optimiser step and update the averaged weights."""
+        # Noise follows the step, so that a resumed run goes on as if it had never stopped.
+        generator = torch.Generator().manual_seed(
+            (self.config.seed * 1009 + self.stage) * 1_000_003 + self.step)
         for group in self.optimizer.param_groups:
             group['lr'] = learning_rate(stage, self.step)
         with torch.autocast('cpu', dtype=torch.bfloat16, enabled=self.config.bf16):
@@ -222,8 +227,7 @@ class Trainer:
             nets.vae.register_to_config(latents_mean=mean, latents_std=std)
         self.stage, self.step = state['stage'], state['step']
         if state['optimizer'] is not None and self.stage < len(self.stages):
-            parameters = set_trainable(self.nets, self.stages[self.stage].kind)
-            self.optimizer = torch.optim.AdamW(parameters, lr=1e-4)
+            self.start(self.stages[self.stage])
             self.optimizer.load_state_dict(state['optimizer'])
 
     def export(self) -> Path:
