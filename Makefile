@@ -41,6 +41,7 @@ eval:
 	@scripts/setup.sh --render
 	$(RUN) dkt render --setup
 	$(RUN) dkt render --out "$(EVAL_SCENES)" --num-scenes 50 --seed 1000000 --preset tabletop-v1
+	$(RUN) dkt scenes stats "$(EVAL_SCENES)"
 	$(RUN) dkt eval --data "$(EVAL_SCENES)" --protocol affine-sensor --out $(or $(OUT),eval_out)
 
 clean:

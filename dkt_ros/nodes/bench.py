@@ -26,6 +26,7 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
@@ -229,10 +230,12 @@ def run_bench_ros(sizes: Sequence[tuple[int, int]] = tuple(GOALS_MS), num_frames
 
 def table(result: dict) -> Table:
     """Return the figures as a table for the screen."""
-    made = Table(title='ROS side of a frame: pair, decode, pack, publish (ms)')
-    for heading in ('size', 'cloud', 'p50', 'p95', 'goal', 'pair', 'decode', 'publish',
-                    'cpu', 'round trip', 'p95'):
-        made.add_column(heading, justify='left' if heading in ('size', 'cloud') else 'right')
+    made = Table(title='ROS side of a frame: pair, decode, pack, publish (ms)',
+                 box=SIMPLE_HEAD, collapse_padding=True)
+    for heading in ('size', 'cloud', 'p50', 'p95', 'goal', 'pair', 'dec', 'pub', 'cpu', 'trip',
+                    'p95'):
+        made.add_column(heading, justify='left' if heading in ('size', 'cloud') else 'right',
+                        no_wrap=True)
     for size, entry in result['sizes'].items():
         for name in CLOUDS:
             values = entry[name]

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -239,7 +240,8 @@ def _table(figures: dict[str, dict], config: BenchConfig) -> Table:
     tasks = 'disparity and normals' if config.normals else 'disparity'
     working = next(iter(figures.values()))['working_size'] if figures else (0, 0)
     table = Table(title=f'{config.width}x{config.height} in and out, {tasks} at '
-                        f'{working[0]}x{working[1]}; ms a frame; age at {CAMERA_HZ:g} Hz')
+                        f'{working[0]}x{working[1]}; ms a frame; age at {CAMERA_HZ:g} Hz',
+                  box=SIMPLE_HEAD, collapse_padding=True)
     for name in ('preset', 'fps', 'all', 'enc', 'dit', 'dec', 'maps', 'age p50', 'p95', 'MB',
                  '+MB', 'seam'):
         table.add_column(name, justify='left' if name == 'preset' else 'right', no_wrap=True)
