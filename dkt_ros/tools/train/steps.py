@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 import torch
 from diffusers import AutoencoderKLWan, WanTransformer3DModel
-from torch.nn import functional as F
 
 from dkt_ros.config import TrainConfig
 from dkt_ros.tools.train.data import Batch
@@ -194,8 +193,3 @@ def set_trainable(nets: Networks, kind: str) -> list[torch.nn.Parameter]:
     nets.transformer.requires_grad_(kind != 'vae')
     return [p for net in (nets.vae, nets.transformer) for p in net.parameters()
             if p.requires_grad]
-
-
-def normal_images(images: torch.Tensor) -> torch.Tensor:
-    """Return unit normals of predicted images (B, 3, T, H, W)."""
-    return F.normalize(images, dim=1, eps=1e-6)

@@ -6,12 +6,11 @@ from pathlib import Path
 
 import bpy
 import numpy as np
-from materials import OBJECT_MATERIALS, TRANSPARENT, surrounding
+from materials import OBJECT_MATERIALS, surrounding
 from mathutils import Matrix, Vector
 from shapes import FAMILIES
 
 CLEARANCE_M = 0.008
-TALL_M = 0.06
 
 
 def build(spec: dict, rng: np.random.Generator) -> list[dict]:
@@ -171,9 +170,3 @@ def camera_path(spec: dict, rng: np.random.Generator) -> list[Matrix]:
                                      math.sin(azimuth) * math.cos(e), math.sin(e)))
         poses.append(look_at(place, target))
     return poses
-
-
-def has_tall_glass(records: list[dict]) -> bool:
-    """Return True if a transparent thing of 60 mm or more stands upright."""
-    return any(r['material_class'] == TRANSPARENT and r['height_m'] >= TALL_M and not r['lying']
-               for r in records)

@@ -88,9 +88,8 @@ def _curve(points: list[tuple[float, float]], count: int) -> list[tuple[float, f
     r = np.array([p[0] for p in points])
     samples = np.linspace(0.0, 1.0, count)
     knots = np.linspace(0.0, 1.0, len(points))
-    smooth = samples
-    radius = np.interp(smooth, knots, r)
-    height = np.interp(smooth, knots, z)
+    radius = np.interp(samples, knots, r)
+    height = np.interp(samples, knots, z)
     kernel = np.array([0.25, 0.5, 0.25])
     for _ in range(max(1, count // (2 * len(points)))):
         radius[1:-1] = np.convolve(radius, kernel, 'valid')
