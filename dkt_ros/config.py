@@ -349,6 +349,8 @@ class StageConfig(Config):
     warmup_steps: int = option(100, 'Steps of linear warm-up.', minimum=0, maximum=100_000)
     decay: float = option(0.25, 'Last share of the steps over which the rate falls to zero.',
                           minimum=0.0, maximum=1.0)
+    optimizer: str = option('adamw', 'AdamW for everything, or Muon for the matrices of the DiT.',
+                            choices=('adamw', 'muon'))
 
 
 @dataclass(frozen=True)
@@ -361,6 +363,8 @@ class TrainConfig(Config):
     seed: int = option(0, 'Seed of weights, data and noise.', minimum=0, maximum=2**31 - 1)
     threads: int = option(0, 'Processor threads; 0 takes all.', minimum=0, maximum=1024)
     bf16: bool = option(True, 'Compute in bfloat16 where autocast allows it.')
+    compile: bool = option(False, 'Compile the networks with torch.compile for stages of stills; '
+                           'needs a C++ compiler.')
     held_out: int = option(12, 'Scenes kept for validation, the last in order of name.',
                            minimum=1, maximum=10000)
     depth_share: float = option(0.7, 'Share of clips that train depth; the rest train normals.',
@@ -374,6 +378,8 @@ class TrainConfig(Config):
                                    maximum=100.0)
     checkpoint_every: int = option(200, 'Steps between checkpoints.', minimum=1, maximum=1_000_000)
     validate_every: int = option(400, 'Steps between validations.', minimum=1, maximum=1_000_000)
+    validation_clips: int = option(24, 'Held-out stills a validation; clips are fewer.', minimum=6,
+                                   maximum=10000)
     vae: VaeConfig = option(VaeConfig(), 'Shape of the VAE.')
     transformer: TransformerConfig = option(TransformerConfig(), 'Shape of the DiT.')
     stages: list = option([], 'Stages in order, each a mapping of StageConfig options.')

@@ -100,6 +100,17 @@ class Graph:
                                       QoSProfile(depth=50, reliability=reliability))
         return received
 
+    def wait_for_match(self, *publishers) -> None:
+        """Wait until publishers and this graph's subscriptions know of each other."""
+        wait_until(lambda: all(publisher.get_subscription_count() for publisher in publishers),
+                   what='matched publishers')
+        # The two sides match one after the other: a best-effort message sent in between is lost.
+        topics = {publisher.topic_name for publisher in publishers}
+        listeners = [subscription for node in self.nodes for subscription in node.subscriptions
+                     if subscription.topic_name in topics]
+        wait_until(lambda: all(listener.get_publisher_count() for listener in listeners),
+                   what='matched subscriptions')
+
     def close(self) -> None:
         self._stopping = True
         self._thread.join(10.0)
@@ -121,8 +132,7 @@ class FakeCamera:
         self.depth = create(Image, f'{namespace}/aligned_depth_to_color/image_raw', qos)
 
     def wait(self) -> None:
-        wait_until(lambda: all(publisher.get_subscription_count() for publisher in
-                               (self.color, self.info, self.depth)), what='matched inputs')
+        self.graph.wait_for_match(self.color, self.info, self.depth)
 
     def send(self, stamp_ns: int, rgb=None, depth=None, camera=CAMERA, frame_id='optical') -> None:
         """Publish one frame; depth is in metres."""

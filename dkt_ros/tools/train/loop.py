@@ -67,7 +67,7 @@ class Trainer:
                              draw_prompt_rows(config.transformer.text_dim, config.seed))
         self.average = copy.deepcopy(self.nets)
         self.stage, self.step = 0, 0
-        self.optimizer: torch.optim.Optimizer | None = None
+        self.optimizers: list[torch.optim.Optimizer] = []
 
     def fit(self) -> Path:
         """Run what is left of all stages; return the model folder."""
@@ -77,7 +77,7 @@ class Trainer:
             self.run_stage(stage)
             if stage.kind == 'vae':
                 self.set_latent_statistics(stage)
-            self.stage, self.step, self.optimizer = self.stage + 1, 0, None
+            self.stage, self.step, self.optimizers = self.stage + 1, 0, []
             self.save()
             self.export()
         return self.run / 'model'
@@ -91,11 +91,12 @@ class Trainer:
             nets.vae.register_to_config(latents_mean=mean, latents_std=std)
 
     def start(self, stage: StageConfig) -> list[torch.nn.Parameter]:
-        """Free what the stage trains and return it; make the optimiser unless it is resumed."""
+        """Free what the stage trains and return it; make the optimisers unless it is resumed."""
         parameters = set_trainable(self.nets, stage.kind)
-        if self.optimizer is None:
-            self.optimizer = torch.optim.AdamW(parameters, lr=stage.learning_rate,
-                                               betas=(0.9, 0.98), weight_decay=0.01)
+        if not self.optimizers:
+            self.optimizers = make_optimizers(self.nets, stage, parameters)
+        # Clips go through the VAE chunk by chunk with caches: too many shapes to compile.
+        compile_networks(self.nets, self.config.compile and stage.num_frames == 1)
         return parameters
 
     def run_stage(self, stage: StageConfig) -> None:
@@ -131,15 +132,18 @@ class Trainer:
         # Noise follows the step, so that a resumed run goes on as if it had never stopped.
         generator = torch.Generator().manual_seed(
             (self.config.seed * 1009 + self.stage) * 1_000_003 + self.step)
-        for group in self.optimizer.param_groups:
-            group['lr'] = learning_rate(stage, self.step)
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group['lr'] = learning_rate(stage, self.step)
         with torch.autocast('cpu', dtype=torch.bfloat16, enabled=self.config.bf16):
             losses = LOSSES[stage.kind](self.nets, batch, self.config, generator)
-        self.optimizer.zero_grad(set_to_none=True)
+        for optimizer in self.optimizers:
+            optimizer.zero_grad(set_to_none=True)
         losses['loss'].backward()
         norm = torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         if torch.isfinite(norm):
-            self.optimizer.step()
+            for optimizer in self.optimizers:
+                optimizer.step()
         self._update_average()
         figures = {name: float(value.detach()) for name, value in losses.items()}
         return {**figures, 'norm': float(norm)}
@@ -169,9 +173,11 @@ class Trainer:
         if stage.kind == 'vae':
             return
         rng = np.random.default_rng(12345)
-        batch = draw_batch(self.held_out, 24, stage.num_frames, stage.height, stage.width, rng,
+        count = max(6, self.config.validation_clips // stage.num_frames)
+        batch = draw_batch(self.held_out, count, stage.num_frames, stage.height, stage.width, rng,
                            augment=False)
-        images = predict(self.average, batch.rgb, ['depth'] * len(batch.rgb))
+        images = torch.cat([predict(self.average, part, ['depth'] * len(part))
+                            for part in batch.rgb.split(8)])
         error = relative_error(images.mean(1), batch.inverse_depth, batch.material)
         glass = batch.material == Material.TRANSPARENT
         depth = 1 / batch.inverse_depth.clamp(min=0.05)
@@ -204,7 +210,7 @@ class Trainer:
     def save(self) -> None:
         """Write checkpoint.pt, whole or not at all."""
         state = {'stage': self.stage, 'step': self.step,
-                 'optimizer': self.optimizer.state_dict() if self.optimizer else None,
+                 'optimizers': [optimizer.state_dict() for optimizer in self.optimizers],
                  'latents': [list(self.nets.vae.config.latents_mean),
                              list(self.nets.vae.config.latents_std)]}
         for name, nets in (('nets', self.nets), ('average', self.average)):
@@ -226,9 +232,10 @@ class Trainer:
             mean, std = state['latents']
             nets.vae.register_to_config(latents_mean=mean, latents_std=std)
         self.stage, self.step = state['stage'], state['step']
-        if state['optimizer'] is not None and self.stage < len(self.stages):
+        if state['optimizers'] and self.stage < len(self.stages):
             self.start(self.stages[self.stage])
-            self.optimizer.load_state_dict(state['optimizer'])
+            for optimizer, saved in zip(self.optimizers, state['optimizers']):
+                optimizer.load_state_dict(saved)
 
     def export(self) -> Path:
         """Write the averaged weights as a model folder (fp16 shards)."""
@@ -242,6 +249,32 @@ class Trainer:
             initial_noise='zeros' if one else 'gaussian',
             default_height=last.height, default_width=last.width)
         return self.run / 'model'
+
+
+def make_optimizers(nets: Networks, stage: StageConfig,
+                    parameters: list[torch.nn.Parameter]) -> list[torch.optim.Optimizer]:
+    """Return AdamW for all parameters, or Muon for the DiT's matrices and AdamW for the rest."""
+    matrices = []
+    if stage.optimizer == 'muon':
+        matrices = [p for p in nets.transformer.blocks.parameters()
+                    if p.requires_grad and p.ndim == 2 and min(p.shape) > 8]
+    chosen = {id(p) for p in matrices}
+    rest = [p for p in parameters if id(p) not in chosen]
+    optimizers = [torch.optim.AdamW(rest, lr=stage.learning_rate, betas=(0.9, 0.98),
+                                    weight_decay=0.01)]
+    if matrices:
+        # This scaling gives updates of AdamW's size, so that one learning rate serves both.
+        optimizers.append(torch.optim.Muon(matrices, lr=stage.learning_rate, weight_decay=0.01,
+                                           adjust_lr_fn='match_rms_adamw'))
+    return optimizers
+
+
+def compile_networks(nets: Networks, on: bool) -> None:
+    """Compile the networks in place, for fixed shapes, or run them eagerly again."""
+    for module in (nets.vae.encoder, nets.vae.decoder, nets.transformer):
+        module._compiled_call_impl = None
+        if on:
+            module.compile(dynamic=False)
 
 
 def learning_rate(stage: StageConfig, step: int) -> float:
