@@ -103,9 +103,6 @@ class FusionConfig(Config):
     strong_sigmas: float = option(
         6.0, 'A sensor that measures this many residuals behind the model is wrong.', minimum=1.0,
         maximum=40.0)
-    front: float = option(
-        0.25, 'A sensor that measures this share in front of the model is wrong. Glass never '
-        'makes it do so, an object that the model missed does.', minimum=0.01, maximum=1.0)
     reach: float = option(
         0.03, 'How far holes and certainly wrong pixels cast doubt, as a share of the image '
         'width.', minimum=0.0, maximum=0.5)
@@ -349,6 +346,10 @@ class StageConfig(Config):
     warmup_steps: int = option(100, 'Steps of linear warm-up.', minimum=0, maximum=100_000)
     decay: float = option(0.25, 'Last share of the steps over which the rate falls to zero.',
                           minimum=0.0, maximum=1.0)
+    drift_share: float = option(0.0, 'Share of clips that are made of single views, through a '
+                                'window that drifts over them.', minimum=0.0, maximum=1.0)
+    weight_decay: float = option(0.01, 'Decay of the weights, as a multiple of the learning rate.',
+                                 minimum=0.0, maximum=10.0)
     optimizer: str = option('adamw', 'AdamW for everything, or Muon for the matrices of the DiT.',
                             choices=('adamw', 'muon'))
 

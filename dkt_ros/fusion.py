@@ -66,7 +66,8 @@ def sensor_mask(sensor_depth: np.ndarray, inverse_depth: np.ndarray, residual: f
     A valid pixel is wrong if it measures clearly behind the model (`strong_sigmas` residuals), or
     somewhat behind it (`weak_sigmas`) near such pixels or near crowded holes: on glass, holes and
     pixels that measure behind the surface come together. Along depth edges a pixel may agree with
-    either side, since the model's edges are not exact to the pixel.
+    either side, since the model's edges are not exact to the pixel. A sensor that measures in front
+    of the model is believed: glass never makes it do so, a thing that the model missed does.
 
     Parameters
     ----------
@@ -90,14 +91,13 @@ def sensor_mask(sensor_depth: np.ndarray, inverse_depth: np.ndarray, residual: f
     slack = _square(EDGE_SLACK * width / 640)
     holes = np.isnan(sensor_depth)
     sensor = np.where(holes, np.float32(0), sensor_depth)
-    # Farther than everything the model says nearby, and nearer than everything.
+    # Farther than everything that the model says nearby.
     behind = sensor * cv2.erode(inverse_depth, slack)
-    front = ~holes & (sensor * cv2.dilate(inverse_depth, slack) < 1 - config.front)
     certain = _opened(behind > 1 + strong)
     seeds = _as_bytes(certain) | _as_bytes(near_holes(sensor_depth))
     doubtful = cv2.dilate(seeds, _square(config.reach * width)) > 0
     beside = cv2.dilate(seeds, _square(2 * EDGE_SLACK * width / 640)) > 0
-    wrong = certain | front | (doubtful & (behind > 1 + weak))
+    wrong = certain | (doubtful & (behind > 1 + weak))
     wrong |= beside & (sensor * inverse_depth > 1 + weak)
     # Alone, a wrong pixel is noise; among holes and wrong ones, a half suspect one is wrong.
     crowd = cv2.medianBlur(_as_bytes(holes | wrong), 5 if width >= 480 else 3) > 0

@@ -6,14 +6,15 @@ import pytest
 import torch
 
 from dkt_ros.camera import PinholeCamera
-from dkt_ros.config import TrainConfig, TransformerConfig, VaeConfig
+from dkt_ros.config import StageConfig, TrainConfig, TransformerConfig, VaeConfig
 from dkt_ros.data.scenes import EVALUATION_SEED, SceneFrame, write_scene
 from dkt_ros.errors import UserError
 from dkt_ros.frame import Frame
 from dkt_ros.tools.train import losses
-from dkt_ros.tools.train.data import draw_batch, load_clips, normalized
-from dkt_ros.tools.train.loop import Trainer, learning_rate, run_train
+from dkt_ros.tools.train.data import draw_batch, draw_windows, load_clips, normalized
+from dkt_ros.tools.train.loop import Trainer, learning_rate, make_optimizers, run_train
 from dkt_ros.tools.train.networks import build_vae, decode, encode, still_convolutions
+from dkt_ros.tools.train.steps import set_trainable
 
 VAE = VaeConfig(base_dim=8, decoder_base_dim=8, z_dim=8)
 DIT = TransformerConfig(num_heads=1, head_dim=12, ffn_dim=24, num_layers=1, freq_dim=16)
@@ -57,7 +58,8 @@ def toy_config(tmp_path, scenes, **changes):
                'checkpoint_every': 1, 'validate_every': 2, 'vae': VAE.to_dict(),
                'transformer': DIT.to_dict(),
                'stages': [{'kind': 'vae', **stage}, {'kind': 'flow', **stage},
-                          {'kind': 'e2e', **stage}, {'kind': 'e2e', **stage, 'num_frames': 5}]}
+                          {'kind': 'e2e', **stage, 'optimizer': 'muon'},
+                          {'kind': 'e2e', **stage, 'num_frames': 5, 'drift_share': 0.5}]}
     return TrainConfig.from_dict({**options, **changes})
 
 
@@ -120,8 +122,42 @@ def test_flipping_a_clip_flips_its_normals(scenes):
     torch.testing.assert_close(near, torch.full_like(near, 1 / 0.45), rtol=1e-3, atol=0)
 
 
+def test_a_window_that_drifts_makes_a_clip_of_one_view(scenes):
+    clips = load_clips([scenes])
+    batch = draw_batch(clips, 8, 9, 32, 48, np.random.default_rng(0), drift_share=1.0)
+    assert batch.rgb.shape == (8, 3, 9, 32, 48)
+    # The floor's depth depends on the row alone: a window that moves sideways leaves it.
+    step = (batch.inverse_depth[:, 1:] - batch.inverse_depth[:, :-1]).abs()
+    moved = step.amax((1, 2, 3)) > 0
+    assert moved.any()
+    near = batch.inverse_depth[batch.material == 1]
+    torch.testing.assert_close(near, torch.full_like(near, 1 / 0.45), rtol=1e-3, atol=0)
+
+
+def test_windows_drift_slowly_and_stay_inside():
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        windows = draw_windows((100, 200), 9, rng, True, True)
+        corners = np.array([(y.start, x.start) for y, x in windows])
+        assert all(y.stop <= 100 and x.stop <= 200 for y, x in windows)
+        assert np.abs(np.diff(corners, axis=0)).max(0).tolist() <= [3, 5]
+        still = draw_windows((100, 200), 9, rng, True, False)
+        assert all(window == still[0] for window in still)
+
+
+def test_muon_takes_the_matrices_of_the_dit(tmp_path, scenes):
+    config = toy_config(tmp_path, scenes)
+    trainer = Trainer(config, load_clips(config.data))
+    stage = StageConfig(kind='e2e', optimizer='muon')
+    parameters = set_trainable(trainer.nets, 'e2e')
+    rest, matrices = make_optimizers(trainer.nets, stage, parameters)
+    taken = [p for optimizer in (rest, matrices) for group in optimizer.param_groups
+             for p in group['params']]
+    assert {id(p) for p in taken} == {id(p) for p in parameters} and len(taken) == len(parameters)
+    assert all(p.ndim == 2 for group in matrices.param_groups for p in group['params'])
+
+
 def test_the_rate_rises_and_falls():
-    from dkt_ros.config import StageConfig
     stage = StageConfig(steps=100, learning_rate=1.0, warmup_steps=10, decay=0.5)
     rates = [learning_rate(stage, step) for step in (0, 9, 40, 75, 99)]
     assert rates == pytest.approx([0.1, 1.0, 1.0, 0.5, 0.02])
@@ -142,7 +178,7 @@ def test_a_run_resumes_where_it_stopped_and_leaves_a_model(tmp_path, scenes):
     assert np.std(trainer.nets.vae.config.latents_std) > 0
 
 
-@pytest.mark.parametrize('stage', [0, 1, 3])
+@pytest.mark.parametrize('stage', [0, 1, 2, 3])
 def test_a_resumed_stage_ends_where_an_uninterrupted_one_does(tmp_path, scenes, stage):
     config = toy_config(tmp_path, scenes)
     clips = load_clips(config.data)

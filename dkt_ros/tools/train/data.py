@@ -99,39 +99,68 @@ class Batch:
 
 
 def draw_batch(clips: Sequence[Clip], batch_size: int, num_frames: int, height: int, width: int,
-               rng: np.random.Generator, augment: bool = True) -> Batch:
-    """Draw clips at random and augment them; stills come from all scenes, clips from videos."""
-    usable = [c for c in clips if num_frames == 1 or (c.is_video and len(c.rgb) >= num_frames)]
-    if not usable:
+               rng: np.random.Generator, augment: bool = True, drift_share: float = 0.0) -> Batch:
+    """
+    Draw clips at random and augment them.
+
+    Stills come from all scenes, clips from videos; a share of `drift_share` of the clips is made
+    of single views instead, through a window that drifts over the image: a camera whose principal
+    point moves, which leaves depth and normals true.
+    """
+    videos = [c for c in clips if c.is_video and len(c.rgb) >= num_frames]
+    if num_frames > 1 and not videos and drift_share < 1.0:
         raise UserError(f'no scene has {num_frames} consecutive frames; render some with '
-                        f'--num-frames {num_frames} or more')
+                        f'--num-frames {num_frames} or more, or set drift_share to 1')
     items = []
     for _ in range(batch_size):
+        drifts = num_frames > 1 and rng.random() < drift_share
+        usable = clips if num_frames == 1 or drifts else videos
         clip = usable[rng.integers(len(usable))]
-        start = rng.integers(len(clip.rgb) - num_frames + 1)
-        order = np.arange(start, start + num_frames)
+        if drifts:
+            order = np.full(num_frames, rng.integers(len(clip.rgb)))
+        else:
+            start = rng.integers(len(clip.rgb) - num_frames + 1)
+            order = np.arange(start, start + num_frames)
         if augment and rng.random() < 0.5:
             order = order[::-1]
-        items.append(prepare(clip, order, height, width, rng, augment))
+        items.append(prepare(clip, order, height, width, rng, augment, drifts))
     return Batch(*(torch.from_numpy(np.ascontiguousarray(np.stack(part))) for part in zip(*items)))
 
 
-def prepare(clip: Clip, order: np.ndarray, height: int, width: int, rng: np.random.Generator,
-            augment: bool) -> tuple[np.ndarray, ...]:
-    """Cut one clip out, resized and augmented, in the layout of `Batch`."""
-    source_height, source_width = clip.rgb.shape[1:3]
+def draw_windows(shape: tuple[int, int], count: int, rng: np.random.Generator, augment: bool,
+                 drifts: bool) -> list[tuple[slice, slice]]:
+    """Draw the part of an image (H, W) that each of `count` frames shows."""
+    height, width = shape
     scale = rng.uniform(0.65, 1.0) if augment else 1.0
-    w, h = round(source_width * scale), round(source_height * scale)
-    x, y = rng.integers(source_width - w + 1), rng.integers(source_height - h + 1)
-    window = (slice(y, y + h), slice(x, x + w))
-    smooth = cv2.INTER_AREA if w > width else cv2.INTER_LINEAR
+    if drifts:
+        scale = min(scale, 0.9)
+    w, h = round(width * scale), round(height * scale)
+    room = np.array([height - h, width - w])
+    start = rng.integers(room + 1)
+    end = start
+    if drifts:
+        # At most 2 % of the image a frame, as a camera that circles slowly or is held by hand.
+        reach = np.array([height, width]) * 0.02 * (count - 1)
+        end = np.clip(start + rng.uniform(-reach, reach), 0, room)
+    corners = np.rint(np.linspace(start, end, count)).astype(int)
+    return [(slice(y, y + h), slice(x, x + w)) for y, x in corners]
+
+
+def prepare(clip: Clip, order: np.ndarray, height: int, width: int, rng: np.random.Generator,
+            augment: bool, drifts: bool = False) -> tuple[np.ndarray, ...]:
+    """Cut one clip out, resized and augmented, in the layout of `Batch`."""
+    windows = draw_windows(clip.rgb.shape[1:3], len(order), rng, augment, drifts)
+    smooth = cv2.INTER_AREA if windows[0][1].stop - windows[0][1].start > width \
+        else cv2.INTER_LINEAR
 
     def resized(images: np.ndarray, how: int) -> np.ndarray:
-        return np.stack([cv2.resize(np.ascontiguousarray(images[i][window]), (width, height),
-                                    interpolation=how) for i in order])
+        parts = [np.ascontiguousarray(images[i][window]) for i, window in zip(order, windows)]
+        if images.dtype == np.float16:  # cv2 cannot resize it
+            parts = [part.astype(np.float32) for part in parts]
+        return np.stack([cv2.resize(part, (width, height), interpolation=how) for part in parts])
 
     rgb = resized(clip.rgb, smooth).astype(np.float32) / 255.0
-    inverse = resized(clip.inverse_depth.astype(np.float32), cv2.INTER_NEAREST)
+    inverse = resized(clip.inverse_depth, cv2.INTER_NEAREST)
     normals = resized(clip.normals, cv2.INTER_NEAREST).astype(np.float32) / 127.0
     material = resized(clip.material, cv2.INTER_NEAREST).astype(np.int64)
     if augment:

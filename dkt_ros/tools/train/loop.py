@@ -123,7 +123,7 @@ class Trainer:
         def draw() -> Batch:
             rng = np.random.default_rng((self.config.seed, self.stage, next(steps)))
             return draw_batch(self.train_clips, stage.batch_size, stage.num_frames, stage.height,
-                              stage.width, rng)
+                              stage.width, rng, drift_share=stage.drift_share)
 
         return batches_ahead(draw)
 
@@ -174,8 +174,9 @@ class Trainer:
             return
         rng = np.random.default_rng(12345)
         count = max(6, self.config.validation_clips // stage.num_frames)
+        videos = any(clip.is_video for clip in self.held_out)
         batch = draw_batch(self.held_out, count, stage.num_frames, stage.height, stage.width, rng,
-                           augment=False)
+                           augment=False, drift_share=0.0 if videos else 1.0)
         images = torch.cat([predict(self.average, part, ['depth'] * len(part))
                             for part in batch.rgb.split(8)])
         error = relative_error(images.mean(1), batch.inverse_depth, batch.material)
@@ -261,10 +262,11 @@ def make_optimizers(nets: Networks, stage: StageConfig,
     chosen = {id(p) for p in matrices}
     rest = [p for p in parameters if id(p) not in chosen]
     optimizers = [torch.optim.AdamW(rest, lr=stage.learning_rate, betas=(0.9, 0.98),
-                                    weight_decay=0.01)]
+                                    weight_decay=stage.weight_decay)]
     if matrices:
         # This scaling gives updates of AdamW's size, so that one learning rate serves both.
-        optimizers.append(torch.optim.Muon(matrices, lr=stage.learning_rate, weight_decay=0.01,
+        optimizers.append(torch.optim.Muon(matrices, lr=stage.learning_rate,
+                                           weight_decay=stage.weight_decay,
                                            adjust_lr_fn='match_rms_adamw'))
     return optimizers
 

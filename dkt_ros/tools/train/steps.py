@@ -171,7 +171,7 @@ def pixel_losses(images: torch.Tensor, batch: Batch, tasks: list[str],
         losses['spread'] = images[depth].std(1).mean()
     if not depth.all():
         losses['normal'] = normal_error(images[~depth], batch.normals[~depth], weights[~depth])
-    share = {'relative': 6.0, 'l1': 0.5, 'edges': 1.5, 'spread': 0.1, 'normal': 0.35}
+    share = {'relative': 6.0, 'l1': 0.15, 'edges': 1.5, 'spread': 0.1, 'normal': 0.35}
     losses['loss'] = sum(share[name] * value for name, value in losses.items())
     return losses
 
