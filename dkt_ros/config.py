@@ -103,6 +103,10 @@ class FusionConfig(Config):
     strong_sigmas: float = option(
         6.0, 'A sensor that measures this many residuals behind the model is wrong.', minimum=1.0,
         maximum=40.0)
+    min_holes: float = option(
+        0.12, 'Least share of holes in a region where the sensor is called wrong, if the residual '
+        'is 2 % or more; it falls to none at 0.5 %: a poor model needs the witness of holes.',
+        minimum=0.0, maximum=1.0)
     reach: float = option(
         0.03, 'How far holes and certainly wrong pixels cast doubt, as a share of the image '
         'width.', minimum=0.0, maximum=0.5)

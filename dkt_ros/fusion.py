@@ -18,6 +18,12 @@ UNKNOWN_RESIDUAL = 0.02
 EDGE_SLACK = 2
 # How far offsets at a mask's border are carried into the mask, first near, then far [px of 640].
 BLENDS = (10, 30)
+# How far a measured surface is carried into holes beside it [px of 640], and the difference of
+# colour, as a share of full scale, that counts as much as that distance.
+CARRY = 8
+COLOR_SCALE = 0.15
+# Between these residuals of the model, holes become necessary witnesses of glass.
+GOOD_RESIDUAL, POOR_RESIDUAL = 0.005, 0.02
 MASKED_TRUST = 0.6
 EDGE_TRUST = 0.5
 
@@ -67,7 +73,9 @@ def sensor_mask(sensor_depth: np.ndarray, inverse_depth: np.ndarray, residual: f
     somewhat behind it (`weak_sigmas`) near such pixels or near crowded holes: on glass, holes and
     pixels that measure behind the surface come together. Along depth edges a pixel may agree with
     either side, since the model's edges are not exact to the pixel. A sensor that measures in front
-    of the model is believed: glass never makes it do so, a thing that the model missed does.
+    of the model is believed: glass never makes it do so, a thing that the model missed does. The
+    poorer the model, the more holes there must be among the pixels that it calls wrong
+    (`min_holes`): stereo never finds glass without them, a model that errs does.
 
     Parameters
     ----------
@@ -101,18 +109,31 @@ def sensor_mask(sensor_depth: np.ndarray, inverse_depth: np.ndarray, residual: f
     wrong |= beside & (sensor * inverse_depth > 1 + weak)
     # Alone, a wrong pixel is noise; among holes and wrong ones, a half suspect one is wrong.
     crowd = cv2.medianBlur(_as_bytes(holes | wrong), 5 if width >= 480 else 3) > 0
-    wrong = crowd & (wrong | (sensor * inverse_depth > 1 + 0.5 * weak))
-    return holes | wrong & (inverse_depth > 0)
+    wrong = crowd & (wrong | (sensor * inverse_depth > 1 + 0.5 * weak)) & (inverse_depth > 0)
+    return holes | wrong & _witnessed(holes, wrong, residual, config)
+
+
+def _witnessed(holes: np.ndarray, wrong: np.ndarray, residual: float, config: FusionConfig
+               ) -> np.ndarray | bool:
+    known = residual if np.isfinite(residual) else UNKNOWN_RESIDUAL
+    poor = np.clip((known - GOOD_RESIDUAL) / (POOR_RESIDUAL - GOOD_RESIDUAL), 0, 1)
+    needed = config.min_holes * poor
+    if needed <= 0:
+        return True
+    size = (2 * max(1, round(1.5 * config.reach * holes.shape[1])) + 1,) * 2
+    some = cv2.blur(holes.astype(np.float32), size)
+    return some >= needed * cv2.blur((holes | wrong).astype(np.float32), size)
 
 
 def fuse(sensor_depth: np.ndarray, depth: np.ndarray, mask: np.ndarray, residual: float,
-         config: FusionConfig) -> np.ndarray:
+         config: FusionConfig, rgb: np.ndarray | None = None) -> np.ndarray:
     """
     Take the sensor outside the mask and the model inside it, without a seam on one surface.
 
     Just inside the mask the model is shifted towards the sensor's offset at the border, where both
     see the same surface (their depths agree); on another surface, as glass before a table, the
-    model is taken as it is.
+    model is taken as it is. Where the sensor beside a hole measures in front of the model, the
+    hole belongs to what the sensor saw or to what lies behind it, whichever has its colour.
 
     Parameters
     ----------
@@ -124,6 +145,8 @@ def fuse(sensor_depth: np.ndarray, depth: np.ndarray, mask: np.ndarray, residual
         As for `sensor_mask`.
     config : FusionConfig
         Thresholds.
+    rgb : (H, W, 3) uint8, optional
+        The colour image; without it nothing is carried into holes.
 
     Returns
     -------
@@ -131,8 +154,13 @@ def fuse(sensor_depth: np.ndarray, depth: np.ndarray, mask: np.ndarray, residual
         [m]; NaN where the chosen one is invalid and the other too.
 
     """
-    factor = _border_factor(sensor_depth, depth, mask, thresholds(residual, config)[0])
+    weak = thresholds(residual, config)[0]
+    factor = _border_factor(sensor_depth, depth, mask, weak)
     fused = np.where(mask, depth * factor, sensor_depth)
+    if rgb is not None:
+        carried = _carried(sensor_depth, depth, mask, rgb, weak)
+        known = ~np.isnan(carried) & np.isnan(sensor_depth)
+        fused[known] = carried[known]
     lost = np.isnan(fused)
     fused[lost & ~mask] = depth[lost & ~mask]
     return fused
@@ -213,6 +241,47 @@ def _border_factor(sensor: np.ndarray, depth: np.ndarray, mask: np.ndarray, weak
         factor += share * _spread(ratios, radius) / total
         left -= share
     return cv2.resize(1 + factor, (width, height), interpolation=cv2.INTER_LINEAR)
+
+
+def _carried(sensor: np.ndarray, depth: np.ndarray, mask: np.ndarray, rgb: np.ndarray,
+             weak: float) -> np.ndarray:
+    """Depths (H, W) that the sensor measured in front of the model, carried into its holes."""
+    height, width = depth.shape
+    if width >= 480:
+        half = tuple(image[::2, ::2] for image in (sensor, depth, mask, rgb))
+        return cv2.resize(_carried(*half, weak), (width, height), interpolation=cv2.INTER_NEAREST)
+    radius = max(1, round(CARRY * width / 640))
+    window, kept = _square(radius), ~mask
+    near = cv2.erode(np.where(kept, sensor, np.float32(1e3)), window)
+    far = cv2.dilate(np.where(kept, sensor, np.float32(0)), window)
+    result = np.full(depth.shape, np.nan, np.float32)
+    rows, columns = np.nonzero(np.isnan(sensor) & (near < depth * (1 - 2 * weak)))
+    if not rows.size:
+        return result
+    here = rows * width + columns
+    in_front = sensor < np.sqrt(near * far) + np.float32(0.1 * weak)
+    costs, sources = [], []
+    for side in (in_front, ~in_front):
+        away, source = _nearest(kept & side, here)
+        hue = np.abs(rgb.reshape(-1, 3)[source].astype(np.float32)
+                     - rgb.reshape(-1, 3)[here]).mean(axis=1) / 255
+        costs.append(np.where(away > radius, np.inf, away / radius + hue / COLOR_SCALE))
+        sources.append(source)
+    chosen = np.isfinite(costs[0]) & (costs[0] <= costs[1])
+    result[rows[chosen], columns[chosen]] = sensor.reshape(-1)[sources[0][chosen]]
+    return result
+
+
+def _nearest(pixels: np.ndarray, here: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return distance [px] and flat index of the nearest of `pixels`, at flat indices `here`."""
+    if not pixels.any():
+        return np.full(here.shape, np.inf), np.zeros(here.shape, int)
+    away, labels = cv2.distanceTransformWithLabels(_as_bytes(~pixels), cv2.DIST_L2, 5,
+                                                   labelType=cv2.DIST_LABEL_PIXEL)
+    index = np.zeros(labels.max() + 1, int)
+    found = np.flatnonzero(pixels)
+    index[labels.reshape(-1)[found]] = found
+    return away.reshape(-1)[here], index[labels.reshape(-1)[here]]
 
 
 def _shrunk(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:

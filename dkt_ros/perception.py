@@ -181,7 +181,8 @@ class _FrameMaps:
             fields['mask'] = mask
         if 'depth_fused' in wanted:
             fields['depth_fused'] = (depth if sensor is None else
-                                     fusion.fuse(sensor, depth, mask, *limits))
+                                     fusion.fuse(sensor, depth, mask, *limits,
+                                                 rgb=self.estimate.frame.rgb))
         if 'confidence' in wanted:
             fields['confidence'] = fusion.confidence(sensor, inverse_depth, mask,
                                                      self.upsampler.edges, self._cosine(), *limits)

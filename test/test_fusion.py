@@ -164,3 +164,35 @@ def test_shrinking_keeps_holes_and_heals_single_pixels():
     assert np.isnan(small[20:40, 30:50]).all()
     assert np.isfinite(small).sum() == 60 * 80 - 400
     np.testing.assert_allclose(small[5, 5], 0.6, rtol=1e-6)
+
+
+def test_a_poor_model_needs_holes_to_overrule_the_sensor():
+    depth, sensor = flat(), flat()
+    sensor[GLASS] = 0.9
+    assert mask_of(sensor, depth, residual=0.004)[60, 80]
+    assert not mask_of(sensor, depth, residual=0.03).any()
+    sensor[44:76:2, 64:96] = np.nan
+    assert mask_of(sensor, depth, residual=0.03)[45, 80]
+
+
+def test_holes_at_the_rim_of_a_thing_that_the_model_missed_belong_to_it_by_colour():
+    depth, sensor = flat(0.9), flat(0.9)
+    sensor[GLASS] = 0.5
+    rgb = np.full((*SHAPE, 3), 40, np.uint8)
+    rgb[GLASS] = 200
+    sensor[40:80, 98:102] = np.nan  # two columns of the thing, two of what is behind it
+    mask = mask_of(sensor, depth)
+    fused = fusion.fuse(sensor, depth, mask, RESIDUAL, CONFIG, rgb)
+    np.testing.assert_allclose(fused[45:75, 98:100], 0.5, atol=1e-3)
+    np.testing.assert_allclose(fused[45:75, 100:102], 0.9, atol=5e-3)
+    without = fusion.fuse(sensor, depth, mask, RESIDUAL, CONFIG)
+    assert np.abs(without[45:75, 98:100] - 0.5).min() > 0.2
+
+
+def test_a_surface_behind_the_model_is_not_carried_into_holes():
+    depth, sensor = flat(), flat()
+    depth[GLASS] = 0.5
+    sensor[GLASS] = np.nan
+    rgb = np.full((*SHAPE, 3), 90, np.uint8)
+    fused = fusion.fuse(sensor, depth, mask_of(sensor, depth), RESIDUAL, CONFIG, rgb)
+    np.testing.assert_allclose(fused[GLASS], 0.5, atol=1e-3)
