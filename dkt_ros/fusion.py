@@ -72,9 +72,9 @@ def sensor_mask(sensor_depth: np.ndarray, inverse_depth: np.ndarray, residual: f
     A valid pixel is wrong if it measures clearly behind the model (`strong_sigmas` residuals), or
     somewhat behind it (`weak_sigmas`) near such pixels or near crowded holes: on glass, holes and
     pixels that measure behind the surface come together. Along depth edges a pixel may agree with
-    either side, since the model's edges are not exact to the pixel. A sensor that measures in front
-    of the model is believed: glass never makes it do so, a thing that the model missed does. The
-    poorer the model, the more holes there must be among the pixels that it calls wrong
+    either side, since the model's edges are not exact to the pixel. A sensor that measures in
+    front of the model is believed: glass never makes it do so, a thing that the model missed does.
+    The poorer the model, the more holes there must be among the pixels that it calls wrong
     (`min_holes`): stereo never finds glass without them, a model that errs does.
 
     Parameters
