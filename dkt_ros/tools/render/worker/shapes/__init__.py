@@ -8,7 +8,8 @@ For whoever builds scenes:
 - A `Shape` stands on z = 0 with its axis along +z, in metres, and is closed.
 - `fill(shape, level, rng)` returns what is in a vessel with `shape.cavity`, in the same frame:
   give it the same pose, a material of `materials.LIQUIDS`, and the class and instance that the
-  scene wants the liquid to have. Fill only what stands upright.
+  scene wants the liquid to have. Fill only what stands upright; a test tube never does
+  (`shape.can_stand`).
 - Mark edges sharper than `shape.smooth_rad` (`mesh.set_sharp_from_angle`) after shading smooth.
 - A bank of meshes offers the same kind of dictionary: see `bank.read_bank`.
 """

@@ -34,7 +34,7 @@ def test_tube(rng: np.random.Generator) -> Shape:
     end = np.stack([radius * np.sin(turn), radius * (1 - np.cos(turn))], axis=1)
     outer = rounded(join(end, [(radius, height - 0.004)], smooth(
         [(radius, height - 0.004), (radius + lip, height)])), 0.001)
-    return vessel(outer, rng.uniform(0.0009, 0.0014), 0.0, can_lie=True)
+    return vessel(outer, rng.uniform(0.0009, 0.0014), 0.0, can_lie=True, can_stand=False)
 
 
 # The name begins with `test_`, which makes pytest take it for a test where it is imported.

@@ -44,6 +44,8 @@ class Shape:
         Extent along z and largest distance from the axis [m].
     can_lie : bool
         True if it may also rest on its side.
+    can_stand : bool
+        False if it only lies or leans.
     hollow : bool
         True if the walls are thin and the inside is open to the air.
     cavity : Cavity or None
@@ -62,6 +64,7 @@ class Shape:
     height: float
     radius: float
     can_lie: bool = False
+    can_stand: bool = True
     hollow: bool = False
     cavity: Cavity | None = None
     parts: tuple[str, ...] = ('body',)
