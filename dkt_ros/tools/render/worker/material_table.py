@@ -16,7 +16,7 @@ TRANSPARENT, TRANSLUCENT, REFLECTIVE, DIFFUSE = 1, 2, 3, 4
 CLASSES = {'transparent': TRANSPARENT, 'translucent': TRANSLUCENT, 'reflective': REFLECTIVE,
            'diffuse': DIFFUSE}
 KINDS = ('dielectric', 'conductor', 'coated', 'opaque', 'scattering')
-TEXTURES = ('', 'mottled', 'wood', 'weave', 'print', 'speckle')
+TEXTURES = ('', 'mottled', 'wood', 'weave', 'print', 'speckle', 'creased')
 Range = tuple[float, float]
 Rgb = tuple[float, float, float]
 WHITE = ((1.0, 1.0, 1.0),)
@@ -61,7 +61,7 @@ class MaterialSpec:
     transmission : (low, high)
         Share of light that passes a `scattering` surface by refraction.
     texture : str
-        Pattern of the colour.
+        Pattern of the colour; `creased` makes bumps with sharp edges instead.
 
     """
 
@@ -131,20 +131,20 @@ TRANSPARENT_ONES = {
     'polycarbonate': _clear((1.580, 1.590), ((1.0, 0.7, 1.6), (20, 12, 8)), strength=(0.3, 1.2),
                             roughness=(0.0, 0.08)),
     'hammered_glass': _clear((1.50, 1.53), ((2.0, 0.6, 1.4),), strength=(0.3, 1.5),
-                             bump_m=(0.0002, 0.0008), grain_m=(0.005, 0.012)),
+                             bump_m=(0.0008, 0.002), grain_m=(0.005, 0.012)),
     'clear_resin': _clear((1.52, 1.56), ((8, 14, 40), (2, 2, 4)), strength=(0.3, 1.5),
                           roughness=(0.0, 0.06)),
 }
 TRANSLUCENT_ONES = {
     'frosted_glass': MaterialSpec(
-        TRANSLUCENT, 'dielectric', ior=(1.50, 1.53), roughness=(0.32, 0.62),
+        TRANSLUCENT, 'dielectric', ior=(1.50, 1.53), roughness=(0.2, 0.5),
         absorption=((2, 1, 2), (12, 4, 8), (15, 8, 3)), strength=(0.3, 1.5)),
     'frosted_plastic': MaterialSpec(
-        TRANSLUCENT, 'dielectric', ior=(1.49, 1.54), roughness=(0.38, 0.66),
+        TRANSLUCENT, 'dielectric', ior=(1.49, 1.54), roughness=(0.25, 0.55),
         absorption=((3, 3, 4), (10, 60, 60), (60, 25, 8)), strength=(0.2, 1.0)),
     'ice': MaterialSpec(
         TRANSLUCENT, 'dielectric', ior=(1.305, 1.315), roughness=(0.08, 0.28),
-        absorption=((1.2, 0.4, 0.2),), strength=(0.3, 2.0), bump_m=(0.0003, 0.0012),
+        absorption=((1.2, 0.4, 0.2),), strength=(0.3, 2.0), bump_m=(0.0008, 0.003),
         grain_m=(0.006, 0.015)),
     'opal_glass': MaterialSpec(
         TRANSLUCENT, 'scattering', ior=(1.50, 1.53), roughness=(0.02, 0.15),
@@ -174,9 +174,11 @@ REFLECTIVE_ONES = {
     'silver': _metal(*SILVER, (0.02, 0.2)),
     'aluminium': _metal(*ALUMINIUM, (0.12, 0.38)),
     'turned_aluminium': _metal(*ALUMINIUM, (0.18, 0.35), anisotropy=(0.4, 0.85)),
-    'foil': _metal(*ALUMINIUM, (0.08, 0.22), bump_m=(0.0006, 0.002), grain_m=(0.006, 0.02)),
-    'gold_foil': _metal(*GOLD, (0.08, 0.22), bump_m=(0.0005, 0.0015), grain_m=(0.005, 0.015)),
-    'hammered_copper': _metal(*COPPER, (0.08, 0.25), bump_m=(0.0005, 0.0014),
+    'foil': _metal(*ALUMINIUM, (0.08, 0.22), bump_m=(0.003, 0.007), grain_m=(0.008, 0.02),
+                   texture='creased'),
+    'gold_foil': _metal(*GOLD, (0.08, 0.22), bump_m=(0.002, 0.006), grain_m=(0.006, 0.018),
+                        texture='creased'),
+    'hammered_copper': _metal(*COPPER, (0.08, 0.25), bump_m=(0.001, 0.003),
                               grain_m=(0.006, 0.014)),
     'mirror': _metal(*SILVER, (0.0, 0.01)),
     'glazed_ceramic': _coated(ANY_COLOR + ((0.8, 0.78, 0.72), (0.25, 0.12, 0.05)),
@@ -230,11 +232,13 @@ LIQUIDS = {
         TRANSLUCENT, 'scattering', ior=(1.344, 1.350), roughness=(0.0, 0.03),
         colors=((0.93, 0.92, 0.87),), depth_m=(0.001, 0.003)),
 }
+PROP = {'bank_grey': _matt(((0.4, 0.4, 0.4),), (0.45, 0.45))}
+"""What a mesh of a bank wears when a model is asked what it is."""
 
 
 def find(name: str) -> MaterialSpec:
     """Return the ranges of a material or liquid."""
-    spec = LIBRARY.get(name) or LIQUIDS.get(name)
+    spec = {**LIBRARY, **LIQUIDS, **PROP}.get(name)
     if spec is None:
         raise ValueError(f'material is {name!r}; allowed: {", ".join([*LIBRARY, *LIQUIDS])}')
     return spec

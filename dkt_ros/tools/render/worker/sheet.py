@@ -22,7 +22,7 @@ from mathutils import Matrix, Vector  # noqa: E402
 from shapes import LIBRARY, Shape, fill  # noqa: E402
 
 HDRI = 'interior.exr'
-VIEW_RAD = math.radians(24)
+VIEW_RAD = math.radians(28)
 DISTANCE_IN_SIZES = 2.5
 
 
@@ -40,7 +40,7 @@ def configure(job: dict) -> None:
     render.resolution_percentage, render.use_persistent_data = 100, True
     render.threads_mode, render.threads = 'FIXED', job['threads']
     scene.view_settings.view_transform = 'Standard'
-    scene.view_settings.exposure = -0.2
+    scene.view_settings.exposure = -0.5
 
 
 def surroundings() -> None:
@@ -58,8 +58,8 @@ def surroundings() -> None:
     material.use_nodes = True
     tree = material.node_tree
     checker, place = tree.nodes.new('ShaderNodeTexChecker'), tree.nodes.new('ShaderNodeTexCoord')
-    checker.inputs['Color1'].default_value = (0.40, 0.37, 0.34, 1)
-    checker.inputs['Color2'].default_value = (0.07, 0.09, 0.12, 1)
+    checker.inputs['Color1'].default_value = (0.30, 0.28, 0.26, 1)
+    checker.inputs['Color2'].default_value = (0.17, 0.18, 0.20, 1)
     checker.inputs['Scale'].default_value = 18.0
     tree.links.new(place.outputs['Object'], checker.inputs['Vector'])
     tree.links.new(checker.outputs['Color'],
@@ -100,6 +100,7 @@ def draw(tile: dict, families: dict, path: Path) -> None:
     """Draw one tile to a PNG file."""
     rng = np.random.default_rng(tile['seed'])
     shape = families[tile['family']](rng)
+    rng = np.random.default_rng((tile['seed'], tile.get('material_seed', 0)))
     pose = Matrix.Identity(4)
     if not shape.can_stand:
         pose = Matrix.Translation((-shape.height / 2, 0, shape.radius)) \

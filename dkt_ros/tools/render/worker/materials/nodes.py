@@ -63,11 +63,13 @@ def _dielectric(tree, values: dict, rng: np.random.Generator):
     Make glass, whose shadow rays go straight on.
 
     Without that Cycles would need caustics to light what stands behind glass, at a hundred times
-    the samples. What the shadow loses: reflection at the surface here, absorption in the volume.
+    the samples. What the shadow loses: reflection and scattering at the surface here, absorption
+    in the volume.
     """
     glass = _node(tree, 'BsdfGlass', IOR=values['ior'], Roughness=values['roughness'],
                   Color=(1, 1, 1, 1))
     through = 1.0 - ((values['ior'] - 1) / (values['ior'] + 1)) ** 2 - 0.02
+    through *= 1.0 - 0.5 * values['roughness']
     clear = _node(tree, 'BsdfTransparent', Color=(through, through, through, 1))
     path, mix = tree.nodes.new('ShaderNodeLightPath'), tree.nodes.new('ShaderNodeMixShader')
     tree.links.new(path.outputs['Is Shadow Ray'], mix.inputs['Fac'])

@@ -34,7 +34,7 @@ def _ramp(tree, value, colors: list, places: list, constant: bool = False):
 
 def colored(tree, values: dict, rng: np.random.Generator):
     """Return the colour socket of the material's pattern, or None where it is uniform."""
-    if not values['texture']:
+    if values['texture'] not in PATTERNS:
         return None
     return PATTERNS[values['texture']](tree, values['color'], values['grain_m'], rng)
 
@@ -89,6 +89,7 @@ def bumps(tree, values: dict, rng: np.random.Generator):
     else:
         node = _field(tree, 'Voronoi', values['grain_m'], rng)
         node.feature = 'SMOOTH_F1'
+        node.inputs['Smoothness'].default_value = 0.05 if values['texture'] == 'creased' else 0.4
         height = node.outputs['Distance']
     bump = tree.nodes.new('ShaderNodeBump')
     bump.inputs['Strength'].default_value = 1.0

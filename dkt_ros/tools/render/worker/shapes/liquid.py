@@ -47,7 +47,7 @@ def fill(shape: Shape, level: float, rng: np.random.Generator) -> Shape:
     if heights[below - 1] > surface - 0.0004:  # hardly below: a sliver of faces
         body = body[:-1]
     radius = float(np.hypot(shore[:, 0], shore[:, 1]).min())
-    curve = [(0.0, 1.0), (0.0006, 0.45), (0.0015, 0.15), (0.003, 0.0)]
+    curve = [(0.0, 1.0), (0.0006, 0.45), (0.0015, 0.15), (0.003, 0.0), (0.0035, 0.0)]
     top = [_shrunk(shore, min(overlap + inset, 0.6 * radius * (k + 1) / len(curve)) if k else 0.0,
                    surface + share * climb) for k, (inset, share) in enumerate(curve)]
     centre = [*shore[:, :2].mean(axis=0), surface]

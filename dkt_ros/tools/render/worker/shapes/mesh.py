@@ -73,8 +73,13 @@ class Shape:
 
 
 def measured(vertices: np.ndarray, faces: list, **fields: object) -> Shape:
-    """Return a shape that stands on z = 0, with height and radius taken from its vertices."""
-    vertices = np.array(vertices, float)
+    """Return a shape that stands on z = 0, without vertices that no face uses, and its size."""
+    used = np.zeros(len(vertices), bool)
+    used[[corner for face in faces for corner in face]] = True
+    if not used.all():
+        number = np.cumsum(used) - 1
+        faces = [tuple(number[list(face)].tolist()) for face in faces]
+    vertices = np.array(vertices, float)[used]
     low = vertices[:, 2].min()
     vertices[:, 2] -= low
     cavity = fields.pop('cavity', None)
