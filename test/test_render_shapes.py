@@ -97,7 +97,7 @@ def test_a_vessel_has_a_wall_of_real_thickness(family):
         walls = [wall_at(shape, surface, level, angle) for level in (0.3, 0.5, 0.7)
                  for angle in (1.0, 4.0)]
         assert 0.0005 < min(walls) and max(walls) < 0.009
-        floor = crossings(surface, np.array([1e-4, 2e-4, shape.height]), np.array([0.0, 0.0, -1.0]))
+        floor = crossings(surface, np.array([1e-4, 2e-4, shape.height]), -np.eye(3)[2])
         assert len(floor) % 2 == 0 and floor[1] - floor[0] > 0.0008
 
 
