@@ -3,13 +3,16 @@ import base64
 import json
 import socket
 import subprocess
+import sys
 import threading
+import types
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from dkt_ros import cli
@@ -204,6 +207,61 @@ def test_the_command_filters_a_bank(bank, model):
 def test_a_folder_without_weights_is_refused(tmp_path):
     with pytest.raises(UserError, match='Qwen2.5-VL'):
         LocalJudge(tmp_path)
+
+
+class FakeTransformers(types.ModuleType):
+    """What LocalJudge uses of transformers, with five tokens of question and two of answer."""
+
+    def __init__(self):
+        super().__init__('transformers')
+        self.AutoProcessor = self.AutoModelForImageTextToText = self
+        self.device, self.loaded, self.messages = torch.device('cpu'), [], None
+
+    def from_pretrained(self, folder, local_files_only, **options):
+        assert local_files_only
+        self.loaded.append(folder)
+        return self
+
+    def to(self, device):
+        return self
+
+    def eval(self):
+        return self
+
+    def apply_chat_template(self, messages, **options):
+        assert options['return_dict'] and options['add_generation_prompt']
+        self.messages = messages
+        return BatchEncoding(input_ids=torch.arange(5)[None])
+
+    def generate(self, input_ids, max_new_tokens, do_sample):
+        assert not do_sample
+        return torch.cat([input_ids, torch.tensor([[70, 71]])], dim=1)
+
+    def batch_decode(self, tokens, skip_special_tokens):
+        return [f'{row.tolist()}' for row in tokens]
+
+
+class BatchEncoding(dict):
+    def to(self, device):
+        return self
+
+
+def test_a_local_model_sees_the_picture_and_only_its_answer_is_read(tmp_path, monkeypatch):
+    (tmp_path / 'config.json').write_text('{}')
+    fake = FakeTransformers()
+    monkeypatch.setitem(sys.modules, 'transformers', fake)
+    judge = LocalJudge(tmp_path, 'cpu')
+    assert judge(tmp_path / 'a.png') == '[70, 71]'
+    image, text = fake.messages[0]['content']
+    assert image == {'type': 'image', 'path': str(tmp_path / 'a.png')}
+    assert text['text'] == QUESTION and fake.loaded == [tmp_path, tmp_path]
+
+
+def test_a_local_model_without_transformers_is_one_sentence(tmp_path, monkeypatch):
+    (tmp_path / 'config.json').write_text('{}')
+    monkeypatch.setitem(sys.modules, 'transformers', None)
+    with pytest.raises(UserError, match='transformers.*--endpoint'):
+        LocalJudge(tmp_path, 'cpu')
 
 
 def test_a_bank_without_meshes_or_with_wrong_sizes_is_refused(tmp_path):

@@ -120,12 +120,13 @@ class LocalJudge:
         try:
             import torch
             from transformers import AutoModelForImageTextToText, AutoProcessor
+            self._processor = AutoProcessor.from_pretrained(folder, local_files_only=True)
         except ImportError as error:
-            raise UserError(f'a local model needs transformers ({error}); install it with pip '
-                            'install transformers, or use --endpoint') from None
+            reason = next(line for line in str(error).splitlines() if line)
+            raise UserError(f'a local model needs transformers and torchvision ({reason}); '
+                            'install them with pip, or use --endpoint') from None
         if device == 'auto':
             device = 'cuda' if torch.cuda.is_available() else 'cpu'
-        self._processor = AutoProcessor.from_pretrained(folder, local_files_only=True)
         self._model = AutoModelForImageTextToText.from_pretrained(
             folder, local_files_only=True, dtype='auto').to(device).eval()
 

@@ -89,7 +89,8 @@ def aim(items: list) -> None:
     """Put the camera where the things fill the picture."""
     corners = np.array([item.matrix_world @ Vector(c) for item in items for c in item.bound_box])
     middle = Vector((corners.min(axis=0) + corners.max(axis=0)) / 2)
-    size = float(np.linalg.norm(np.ptp(corners, axis=0))) / math.sqrt(1.6)
+    sides = np.ptp(corners, axis=0)
+    size = max(float(np.linalg.norm(sides)) / math.sqrt(1.6), 1.1 * float(sides.max()))
     away = Vector((0.35 * math.cos(VIEW_RAD), -0.94 * math.cos(VIEW_RAD), math.sin(VIEW_RAD)))
     place = middle + away * (DISTANCE_IN_SIZES * size)
     turn = away.to_track_quat('Z', 'Y').to_matrix().to_4x4()

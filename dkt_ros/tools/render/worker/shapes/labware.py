@@ -69,7 +69,7 @@ def spoon(rng: np.random.Generator) -> Shape:
     x = np.concatenate([bowl * (1 - np.cos(np.linspace(0.12, 2.6, 30))) / 2,
                         np.linspace(0.98 * bowl, length - end, 26),
                         length - end * (1 - np.sin(np.linspace(0.15, 1.42, 8)))])
-    half, lift = _spoon_outline(x, bowl, length, width, neck, end, depth, rng.uniform(0.1, 0.2))
+    half, lift = _spoon_outline(x, bowl, length, width, neck, end, depth, rng.uniform(0.06, 0.14))
     angles = np.arange(40) * (2 * math.pi / 40)
     across = np.cos(angles)
     hollow = np.interp(x, [0, 0.5 * bowl, bowl, 1.15 * bowl], [0.4, 1.0, 0.3, 0.0]) * depth
@@ -94,7 +94,7 @@ def _spoon_outline(x: np.ndarray, bowl: float, length: float, width: float, neck
     tip = np.sqrt(np.clip((length - x) / end, 0.02, 1.0) * (2 - np.clip((length - x) / end, 0, 1)))
     handle = (neck + (end - neck) * s ** 1.5) * tip
     half = np.where(x < 0.5 * bowl, egg, (egg ** 4 + handle ** 4) ** 0.25)
-    lift = depth + rise * (length - bowl) * np.sin(np.pi * 0.6 * s) * s ** 0.7
+    lift = depth + rise * (length - bowl) * np.sin(0.9 * np.pi * s) * s ** 0.7
     return half, lift
 
 
