@@ -137,7 +137,7 @@ def draw_tiles(tiles: list[dict], config: AssetsConfig, bank: Path | None = None
                 yield from _told(process, problems if problems is not None else [])
             finally:
                 process.kill()
-        if process.returncode not in (0, -9):
+        if process.returncode != 0:
             last = log.read_text(errors='replace').strip().splitlines()[-1:]
             raise RunError(f'the renderer stopped with code {process.returncode}: {last}')
 
