@@ -309,6 +309,28 @@ class RenderConfig(Config):
 
 
 @dataclass(frozen=True)
+class AssetsConfig(Config):
+    """How `dkt assets` draws things and asks a model about them."""
+
+    tile_px: int = option(160, 'Side of each small picture [px].', minimum=32, maximum=2048)
+    samples: int = option(12, 'Cycles samples a pixel before denoising.', minimum=1, maximum=4096)
+    threads: int = option(0, 'Threads of the renderer; 0 takes all.', minimum=0, maximum=1024)
+    longest_m: tuple[float, ...] = option(
+        (0.05, 0.25), 'Longest side of a thing of a bank [m]; one outside gets a size within, and '
+        'sizes.json in the bank overrules it.', minimum=0.001, maximum=5.0)
+    timeout_s: float = option(60.0, 'How long a model behind an endpoint may think [s].',
+                              minimum=1.0, maximum=3600.0)
+    model: str = option('Qwen/Qwen2.5-VL-7B-Instruct', 'Name of the model behind an endpoint.')
+    interpreter: str = option('', 'Python with bpy; empty takes what `dkt render --setup` made.')
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if len(self.longest_m) != 2 or self.longest_m[0] > self.longest_m[1]:
+            raise UserError(f'AssetsConfig.longest_m is {self.longest_m}; two lengths in metres '
+                            'are expected, the smaller first')
+
+
+@dataclass(frozen=True)
 class VaeConfig(Config):
     """Shape of dkt-tiny's VAE (`AutoencoderKLWan`, Wan 2.2's patchified form)."""
 

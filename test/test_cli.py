@@ -12,9 +12,10 @@ import dkt_ros
 from dkt_ros import cli
 from dkt_ros.errors import RunError, UserError
 
-# The verbs of the design that this version delivers; bench and scenes have verbs of their own.
-VERBS = {'demo', 'infer', 'up', 'render', 'scenes', 'train', 'eval', 'bench'}
-GROUPS = {'scenes': {'check', 'show', 'stats'}, 'bench': {'stream', 'ros'}}
+# The verbs of the design that this version delivers; some have verbs of their own.
+VERBS = {'demo', 'infer', 'up', 'render', 'scenes', 'assets', 'train', 'eval', 'bench'}
+GROUPS = {'scenes': {'check', 'show', 'stats'}, 'assets': {'list', 'show', 'filter'},
+          'bench': {'stream', 'ros'}}
 LEAVES = [[verb] for verb in sorted(VERBS - set(GROUPS))] + [
     [group, verb] for group, verbs in GROUPS.items() for verb in sorted(verbs)]
 OPTIONS = {
@@ -23,6 +24,7 @@ OPTIONS = {
     'up': ['--params', '--camera'],
     'render': ['--out', '--num-scenes', '--num-frames', '--size', '--seed', '--preset', '--shard',
                '--setup'],
+    'assets filter': ['--endpoint', '--model', '--out', '--json'],
     'train': ['--resume'],
     'bench stream': ['--presets', '--json'],
     'bench ros': ['--json'],
@@ -42,7 +44,8 @@ def names(group):
 
 def test_the_verbs_are_those_of_the_design(dkt):
     assert names(cli.app) == VERBS
-    assert {'scenes': names(cli.scenes), 'bench': names(cli.bench)} == GROUPS
+    assert {'scenes': names(cli.scenes), 'assets': names(cli.assets),
+            'bench': names(cli.bench)} == GROUPS
     output = dkt('--help').output
     assert all(re.search(rf'^\W*{verb}\b', output, re.MULTILINE) for verb in VERBS)
 
@@ -79,7 +82,8 @@ def test_version(dkt):
     ['render', '--out', 'x', '--size', '640'], ['render', '--out', 'x', '--shard', '3'],
     ['infer', 'no_such_clip.mp4'], ['infer', '.', '--model', 'no-such-model'],
     ['eval', '--data', 'no_such_folder'], ['scenes', 'check', 'no_such_folder'],
-    ['train', 'no_such.yaml']], ids=' '.join)
+    ['assets', 'filter', '.'], ['assets', 'filter', '.', '--endpoint', 'localhost'],
+    ['assets', 'show', '--out', 'sheet.txt'], ['train', 'no_such.yaml']], ids=' '.join)
 def test_bad_arguments_leave_with_2_and_a_sentence(dkt, tmp_path, monkeypatch, arguments):
     monkeypatch.chdir(tmp_path)
     result = dkt(*arguments)
