@@ -229,6 +229,44 @@ class BenchConfig(Config):
 
 
 @dataclass(frozen=True)
+class StereoConfig(Config):
+    """
+    A rendered pair of infrared images and how it is matched.
+
+    Sizes of windows and tolerances are given for images 640 px wide and follow the image.
+    """
+
+    model: str = option('D435', 'Whose field of view and baseline the pair has.',
+                        choices=('D415', 'D435', 'D455'))
+    width: int = option(424, 'Width of an infrared image [px].', minimum=64, maximum=1920)
+    height: int = option(240, 'Height of an infrared image [px].', minimum=48, maximum=1080)
+    samples: int = option(16, 'Cycles samples a pixel; never denoised.', minimum=1, maximum=4096)
+    pattern_seed: int = option(0, 'Seed of the projected dots; a device keeps its pattern.',
+                               minimum=0, maximum=2**31 - 1)
+    projector_w: float = option(2.0, 'Power of the projector [W, Blender].', minimum=0.0,
+                                maximum=1000.0)
+    ambient: float = option(0.03, 'Share of the environment that is left in the infrared.',
+                            minimum=0.0, maximum=10.0)
+    read_noise: float = option(0.6, 'Standard deviation of the receiver [8-bit levels].',
+                               minimum=0.0, maximum=50.0)
+    block_px: float = option(11.0, 'Side of the matching window.', minimum=1.0, maximum=99.0)
+    median_px: float = option(5.0, 'Side of the median filter.', minimum=1.0, maximum=15.0)
+    left_right_px: float = option(0.71, 'Largest difference between both matches.', minimum=0.0,
+                                  maximum=20.0)
+    min_score: float = option(0.5, 'Least correlation of a match, from -1 to 1.', minimum=-1.0,
+                              maximum=1.0)
+    min_margin: float = option(0.03, 'How much better than any other place a match must be.',
+                               minimum=0.0, maximum=1.0)
+    min_texture: float = option(2.0, 'Least standard deviation in a window [8-bit levels].',
+                                minimum=0.0, maximum=100.0)
+    min_region_px: float = option(12.0, 'Side of the smallest patch of depth that is kept.',
+                                  minimum=0.0, maximum=500.0)
+    near_m: float = option(0.2, 'Nearest depth that is looked for [m].', minimum=0.01,
+                           maximum=5.0)
+    far_m: float = option(6.0, 'Farthest depth that is kept [m].', minimum=0.1, maximum=100.0)
+
+
+@dataclass(frozen=True)
 class SensorConfig(Config):
     """
     Statistics of a simulated active-stereo depth camera on each class of surface.
@@ -237,6 +275,11 @@ class SensorConfig(Config):
     and a median of +10 to +50 mm behind the surface; 1.5 to 3.2 mm MAE on the background.
     """
 
+    kind: str = option('statistical', '`stereo` renders an infrared pair and matches it for one '
+                       'frame a scene (see `every`), the others are drawn statistically.',
+                       choices=('statistical', 'stereo'))
+    every: int = option(0, 'For `stereo`: every n-th frame gets a pair; 0 the first one only.',
+                        minimum=0, maximum=100000)
     noise_m_at_1m: float = option(
         0.0042, 'Standard deviation of depth at 1 m [m]; grows with z^2.', minimum=0.0,
         maximum=0.1)
@@ -255,6 +298,7 @@ class SensorConfig(Config):
                                minimum=0.001, maximum=1.0)
     min_range_m: float = option(0.2, 'Nearer surfaces are not measured [m].', minimum=0.0,
                                 maximum=5.0)
+    stereo: StereoConfig = option(StereoConfig(), 'The infrared pair and its matching.')
 
 
 @dataclass(frozen=True)
@@ -300,6 +344,11 @@ class RenderConfig(Config):
         maximum=0.9)
     min_glass: float = option(0.02, 'Least share of transparent pixels a scene.', minimum=0.0,
                               maximum=1.0)
+    image_noise: float = option(0.0, 'Noise of the colour image at full level, as a share of it.',
+                                minimum=0.0, maximum=0.5)
+    motion_blur: float = option(0.0, 'Exposure time as a share of the time between two frames.',
+                                minimum=0.0, maximum=1.0)
+    meshes: bool = option(True, 'Write the mesh of each object into the scene folder.')
     interpreter: str = option('', 'Python with bpy; empty takes what `dkt render --setup` made.')
     sensor: SensorConfig = option(SensorConfig(), 'The simulated depth camera.')
 

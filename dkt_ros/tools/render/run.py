@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import shutil
 import subprocess
 import tempfile
 import threading
@@ -17,7 +16,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from queue import Queue
 
-import numpy as np
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -27,25 +25,16 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from dkt_ros.camera import PinholeCamera
 from dkt_ros.config import RenderConfig
-from dkt_ros.data.scenes import SceneFrame, is_scene, write_scene
+from dkt_ros.data.scenes import is_scene
 from dkt_ros.errors import UserError
-from dkt_ros.frame import Frame
-from dkt_ros.material import Material
-from dkt_ros.tools.render.passes import auto_exposure, camera_normals, read_passes, to_srgb
-from dkt_ros.tools.render.sensor import simulate_sensor
+from dkt_ros.tools.render.assemble import accept_scene, infrared_spec, scene_name
 from dkt_ros.tools.render.setup import find_interpreter
 
 WORKER = Path(__file__).parent / 'worker' / 'main.py'
 MAX_ATTEMPTS = 6
 ATTEMPT_SEED = 1 << 32
 """Attempt k of scene i draws from seed i + k * ATTEMPT_SEED: apart from every other scene."""
-
-
-def scene_name(seed: int) -> str:
-    """Return the folder name of the scene with this seed."""
-    return f'scene_{seed:08d}'
 
 
 def run_render(out: str | Path, num_scenes: int, seed: int = 0,
@@ -89,7 +78,9 @@ def _render_pending(pending, out, work, interpreter, config, done) -> None:
     with Progress(*columns) as progress:
         task = progress.add_task(f'rendering into {out}', total=len(pending))
         while attempt:
-            specs = [scene_spec(s, k, config) for s, k in attempt.items()]
+            infrared = infrared_spec(config, work)
+            specs = [{**scene_spec(s, k, config), 'infrared': infrared}
+                     for s, k in attempt.items()]
             for record in rendered_records(specs, work, interpreter, config.workers):
                 scene_seed = record['scene_seed']
                 if accept_scene(record, work, out, config):
@@ -158,54 +149,6 @@ def _listen(process: subprocess.Popen, queue: Queue) -> None:
 
 def _tail(path: Path) -> str:
     return ' / '.join(path.read_text(errors='replace').strip().splitlines()[-3:])
-
-
-def accept_scene(record: dict, work: Path, out: Path, config: RenderConfig) -> bool:
-    """Write the scene folder of a drawn scene if it shows enough glass; drop the raw passes."""
-    folder = work / f'{record["name"]}.frames'
-    try:
-        frames = list(scene_frames(record, folder, config))
-        glass = np.mean([np.mean(f.material == Material.TRANSPARENT) for f in frames])
-        if glass < config.min_glass:
-            return False
-        seed = record['scene_seed']
-        write_scene(out / scene_name(seed), name=scene_name(seed), seed=seed,
-                    preset=config.preset, fps=config.fps, camera=frames[0].frame.camera,
-                    frames=frames, objects=[object_record(item) for item in record['objects']],
-                    settings={'render': config.to_dict(), 'blender': record['blender'],
-                              'attempt_seed': record['seed']})
-        return True
-    finally:
-        shutil.rmtree(folder)
-
-
-def object_record(item: dict) -> dict:
-    """Return an object of the worker in the scene folder's terms."""
-    return {'instance': item['instance'], 'family': item['family'], 'material': item['material'],
-            'material_class': Material(item['material_class']).label, 'lying': item['lying'],
-            'size_m': [2 * item['radius_m'], 2 * item['radius_m'], item['height_m']],
-            'T_world_object': item['T_world_object']}
-
-
-def scene_frames(record: dict, folder: Path, config: RenderConfig) -> Iterator[SceneFrame]:
-    """Yield the frames of a drawn scene: exposed, in the optical frame, with a sensor's depth."""
-    width, height, fx = record['width'], record['height'], record['fx']
-    # Blender's principal point is the image centre; pixel centres lie on integers.
-    camera = PinholeCamera(width, height, fx, fx, (width - 1) / 2, (height - 1) / 2)
-    rng = np.random.default_rng((record['seed'], 3))
-    gain = None
-    for index, pose in enumerate(record['T_world_camera']):
-        passes = read_passes(folder / f'{index:04d}.exr')
-        if gain is None:
-            gain = auto_exposure(passes['linear'], rng.uniform(*config.exposure))
-        pose = np.asarray(pose)
-        sensor = simulate_sensor(passes['depth'], passes['material'], passes['instance'], fx,
-                                 config.sensor, record['seed'], index)
-        yield SceneFrame(
-            index, Frame(to_srgb(gain * passes['linear']), round(index * 1e9 / config.fps),
-                         camera, sensor),
-            passes['depth'], camera_normals(passes['normals_world'], pose, camera),
-            passes['instance'], passes['material'], pose)
 
 
 def write_manifest(out: Path, config: RenderConfig) -> None:

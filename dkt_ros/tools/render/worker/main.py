@@ -18,6 +18,7 @@ import bpy
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
+import infrared  # noqa: E402
 import scene as tabletop  # noqa: E402
 
 
@@ -67,20 +68,35 @@ def add_camera(spec: dict):
     return item
 
 
+def export_meshes(frames: Path) -> None:
+    """Write vertices [m] and triangles of each instance, in the object's frame."""
+    for item in bpy.data.objects:
+        if item.type != 'MESH' or not item.pass_index:
+            continue
+        mesh = item.data
+        mesh.calc_loop_triangles()
+        vertices = np.empty(3 * len(mesh.vertices), np.float32)
+        triangles = np.empty(3 * len(mesh.loop_triangles), np.int32)
+        mesh.vertices.foreach_get('co', vertices)
+        mesh.loop_triangles.foreach_get('vertices', triangles)
+        np.savez(frames / f'mesh_{item.pass_index:04d}.npz', vertices=vertices.reshape(-1, 3),
+                 triangles=triangles.reshape(-1, 3))
+
 
 def render_scene(spec: dict, out: Path) -> dict:
     """Render all frames of one scene; return its record."""
     rng = np.random.default_rng(spec['seed'])
     spec['azimuth_rad'] = float(rng.uniform(0, 2 * math.pi))
     spec['hdri_folder'] = hdri_folder()
-    spec['fx'] = float(spec['width'] * rng.uniform(*spec['focal_widths']))
+    spec['fx'] = spec['fy'] = float(spec['width'] * rng.uniform(*spec['focal_widths']))
     records = tabletop.build(spec, rng)
     configure(spec)
     camera = add_camera(spec)
     frames = out / f'{spec["name"]}.frames'
     frames.mkdir(parents=True, exist_ok=True)
-    poses = []
-    for index, pose in enumerate(tabletop.camera_path(spec, rng)):
+    export_meshes(frames)
+    poses, path = [], tabletop.camera_path(spec, rng)
+    for index, pose in enumerate(path):
         camera.matrix_world = pose
         bpy.context.scene.render.filepath = str(frames / f'{index:04d}.exr')
         bpy.context.scene.cycles.seed = (spec['seed'] * 131 + index) % 2**31
@@ -88,6 +104,8 @@ def render_scene(spec: dict, out: Path) -> dict:
         # Blender looks along -z with y up; the optical frame looks along +z with y down.
         optical = np.array(pose) @ np.diag([1.0, -1.0, -1.0, 1.0])
         poses.append(optical.tolist())
+    if spec['infrared']:
+        infrared.render_pairs(spec, path, camera, frames)
     return {'name': spec['name'], 'seed': spec['seed'], 'fx': spec['fx'], 'objects': records,
             'width': spec['width'], 'height': spec['height'], 'T_world_camera': poses,
             'blender': bpy.app.version_string}
