@@ -236,17 +236,20 @@ class StereoConfig(Config):
     Sizes of windows and tolerances are given for images 640 px wide and follow the image.
     """
 
-    model: str = option('D435', 'Whose field of view and baseline the pair has.',
+    model: str = option('D415', 'Whose field of view and baseline the pair has.',
                         choices=('D415', 'D435', 'D455'))
     width: int = option(424, 'Width of an infrared image [px].', minimum=64, maximum=1920)
     height: int = option(240, 'Height of an infrared image [px].', minimum=48, maximum=1080)
     samples: int = option(16, 'Cycles samples a pixel; never denoised.', minimum=1, maximum=4096)
     pattern_seed: int = option(0, 'Seed of the projected dots; a device keeps its pattern.',
                                minimum=0, maximum=2**31 - 1)
-    projector_w: float = option(2.0, 'Power of the projector [W, Blender].', minimum=0.0,
+    projector_w: float = option(5.0, 'Power of the projector [W, Blender].', minimum=0.0,
                                 maximum=1000.0)
     ambient: float = option(0.03, 'Share of the environment that is left in the infrared.',
                             minimum=0.0, maximum=10.0)
+    haze: tuple[float, ...] = option(
+        (0.02, 0.07), 'Range of the share of light that the soiled surface of a clear thing '
+        'scatters.', minimum=0.0, maximum=1.0)
     read_noise: float = option(0.6, 'Standard deviation of the receiver [8-bit levels].',
                                minimum=0.0, maximum=50.0)
     block_px: float = option(11.0, 'Side of the matching window.', minimum=1.0, maximum=99.0)

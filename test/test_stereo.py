@@ -89,20 +89,32 @@ def test_depth_of_a_plane_lands_on_the_colour_pixels_without_gaps(model):
     rig = stereo.stereo_rig(StereoConfig(model=model))
     color = PinholeCamera(320, 240, 306.0, 306.0, 159.5, 119.5)
     disparity = np.full((240, 424), rig.camera.fx * rig.baseline_m / 0.7, np.float32)
-    aligned = stereo.align_to_color(stereo.disparity_to_depth(disparity, rig, 6.0), rig, color)
+    aligned = stereo.align_to_color(disparity, rig, color, 6.0)
     assert np.isfinite(aligned[10:-10, 40:-40]).all()
     assert np.nanmax(np.abs(aligned - 0.7)) < 1e-5
+
+
+def test_a_slope_is_aligned_without_steps():
+    rig = stereo.StereoRig(PinholeCamera(100, 60, 100.0, 100.0, 49.5, 29.5), 0.05, 0.0)
+    color = PinholeCamera(200, 120, 250.0, 250.0, 99.5, 59.5)
+    inverse = 1.2 + 0.01 * (np.arange(60, dtype=np.float32) - 29.5)[:, None].repeat(100, 1)
+    aligned = stereo.align_to_color(100.0 * 0.05 * inverse, rig, color, 6.0)
+    truth = 1.0 / (1.2 + 0.01 * (np.arange(120) - 59.5) * 100 / 250)
+    assert np.nanmax(np.abs(aligned - truth[:, None])) < 0.002
 
 
 def test_a_near_strip_hides_what_lies_behind_and_moves_by_the_offset():
     rig = stereo.StereoRig(PinholeCamera(100, 20, 100.0, 100.0, 49.5, 9.5), 0.05, 0.02)
     depth = np.full((20, 100), 2.0, np.float32)
     depth[:, 40:50] = 1.0
-    aligned = stereo.align_to_color(depth, rig, rig.camera)
+    aligned = stereo.align_to_color(100.0 * 0.05 / depth, rig, rig.camera, 6.0)
     # 20 mm at 1 m and 2 m are 2 and 1 pixels.
-    assert (aligned[10, 42:52] == 1.0).all() and aligned[10, 53] == 2.0
-    assert np.isnan(aligned[10, 41])
-    assert (aligned[10, 1:41] == 2.0).all() and np.isnan(aligned[10, 0])
+    np.testing.assert_allclose(aligned[10, 42:52], 1.0, atol=1e-6)
+    np.testing.assert_allclose(aligned[10, 53:], 2.0, atol=1e-6)
+    np.testing.assert_allclose(aligned[10, 1:41], 2.0, atol=1e-6)
+    assert np.isnan(aligned[10, 41]) and np.isnan(aligned[10, 0])
+    beyond = stereo.align_to_color(100.0 * 0.05 / depth, rig, rig.camera, 1.5)
+    assert np.nanmax(beyond) < 1.5
 
 
 def test_the_pattern_is_drawn_from_its_seed_and_no_window_repeats_on_its_line():

@@ -49,7 +49,8 @@ def infrared_spec(config: RenderConfig, work: Path) -> dict | None:
         write_image(pattern, np.rint(255 * dot_pattern(stereo.pattern_seed)).astype(np.uint8))
     return {'frames': frames, 'width': stereo.width, 'height': stereo.height, 'fx': rig.camera.fx,
             'baseline_m': rig.baseline_m, 'offset_m': rig.offset_m, 'samples': stereo.samples,
-            'projector_w': stereo.projector_w, 'ambient': stereo.ambient, 'pattern': str(pattern),
+            'projector_w': stereo.projector_w, 'ambient': stereo.ambient,
+            'haze': stereo.haze, 'pattern': str(pattern),
             'half_width': PATTERN_MARGIN * 0.5 * stereo.width / rig.camera.fx}
 
 

@@ -23,7 +23,9 @@ DEVICES = {
     'D455': (87.0, 0.095, -0.059),
 }
 REFERENCE_WIDTH = 640.0
-DOTS_WIDE, DOTS_HIGH = 110, 64
+STEPS_A_PIXEL = 2
+"""A parabola through whole pixels is drawn towards them; half pixels halve that error."""
+DOTS_WIDE, DOTS_HIGH = 160, 92
 PATTERN_MARGIN = 1.15
 PIXELS_A_DOT = 12
 
@@ -77,8 +79,8 @@ def dot_pattern(seed: int) -> np.ndarray:
     cells = np.stack(np.meshgrid(np.arange(DOTS_WIDE), np.arange(DOTS_HIGH)), axis=-1)
     places = ((cells + rng.uniform(0.1, 0.9, cells.shape)) * PIXELS_A_DOT).astype(int)
     lit = places[rng.random(places.shape[:2]) < 0.6]
-    image[lit[:, 1], lit[:, 0]] = rng.uniform(0.6, 1.0, len(lit))
-    image = cv2.GaussianBlur(image, (0, 0), 0.16 * PIXELS_A_DOT)
+    image[lit[:, 1], lit[:, 0]] = rng.uniform(0.3, 1.0, len(lit))
+    image = cv2.GaussianBlur(image, (0, 0), 0.22 * PIXELS_A_DOT)
     return np.clip(image / np.percentile(image, 99.0), 0.0, 1.0)
 
 
@@ -100,7 +102,7 @@ def expose(pair: tuple[np.ndarray, np.ndarray], read_noise: float,
 
     """
     seen = pair[0][pair[0] > 0]
-    gain = 200.0 / max(float(np.percentile(seen, 98.0)), 1e-9) if seen.size else 1.0
+    gain = 50.0 / max(float(np.median(seen)), 1e-9) if seen.size else 1.0
     levels = []
     for image in pair:
         shot = np.sqrt(np.clip(image * gain, 0, 255)) * 0.1
@@ -134,15 +136,22 @@ def match(left: np.ndarray, right: np.ndarray, config: StereoConfig,
                          '(H, W) images are expected')
     scale = left.shape[1] / REFERENCE_WIDTH
     block = odd(config.block_px * scale)
-    scores, texture = correlation_volume(left, right, block, max_disparity)
+    fine = [cv2.resize(image, None, fx=STEPS_A_PIXEL, fy=1, interpolation=cv2.INTER_CUBIC)
+            for image in (left, right)]
+    scores, texture = correlation_volume(*fine, (odd(block * STEPS_A_PIXEL), block),
+                                         max_disparity * STEPS_A_PIXEL)
     disparity, score = best_match(scores)
     mirrored, _ = best_match(_seen_from_the_right(scores))
-    columns = np.broadcast_to(np.arange(left.shape[1]), left.shape)
-    partner = np.clip(np.rint(columns - disparity), 0, left.shape[1] - 1).astype(int)
+    rival = _rival(scores, disparity)
+    columns = np.broadcast_to(np.arange(disparity.shape[1]), disparity.shape)
+    partner = np.clip(np.rint(columns - disparity), 0, disparity.shape[1] - 1).astype(int)
     back = np.take_along_axis(mirrored, partner, axis=1)
-    good = (np.abs(back - disparity) <= config.left_right_px * scale) \
+    good = (np.abs(back - disparity) <= config.left_right_px * scale * STEPS_A_PIXEL) \
         & (score >= config.min_score) & (texture >= config.min_texture) \
-        & (disparity > 0.5) & (score - _rival(scores, disparity) >= config.min_margin)
+        & (disparity > 1.0) & (score - rival >= config.min_margin)
+    # A pixel of the image is the mean of its steps, so that it keeps its centre.
+    good = good.reshape(*left.shape, STEPS_A_PIXEL).all(axis=-1)
+    disparity = disparity.reshape(*left.shape, STEPS_A_PIXEL).mean(axis=-1) / STEPS_A_PIXEL
     disparity = np.where(good, disparity, 0.0).astype(np.float32)
     side = min(odd(config.median_px * scale), 5)
     disparity = np.where(good, cv2.medianBlur(disparity, side), 0.0)
@@ -154,10 +163,10 @@ def odd(value: float) -> int:
     return max(3, 2 * round((value - 1) / 2) + 1)
 
 
-def correlation_volume(left: np.ndarray, right: np.ndarray, block: int,
+def correlation_volume(left: np.ndarray, right: np.ndarray, window: tuple[int, int],
                        max_disparity: int) -> tuple[np.ndarray, np.ndarray]:
     """
-    Correlate windows of the left image with shifted ones of the right image.
+    Correlate windows (width, height) of the left image with shifted ones of the right image.
 
     Returns
     -------
@@ -168,14 +177,13 @@ def correlation_volume(left: np.ndarray, right: np.ndarray, block: int,
         Standard deviation in the window of the left image [levels].
 
     """
-    window = (block, block)
     images = [image.astype(np.float32) - np.float32(np.mean(image)) for image in (left, right)]
     means = [cv2.boxFilter(image, -1, window) for image in images]
     variances = [np.maximum(cv2.boxFilter(image * image, -1, window) - mean * mean, 0.0)
                  for image, mean in zip(images, means)]
     width = left.shape[1]
     scores = np.full((max_disparity + 1, *left.shape), -1.0, np.float32)
-    for shift in range(min(max_disparity + 1, width - block)):
+    for shift in range(min(max_disparity + 1, width - window[0])):
         own, other = slice(shift, width), slice(0, width - shift)
         product = cv2.boxFilter(images[0][:, own] * images[1][:, other], -1, window)
         covariance = product - means[0][:, own] * means[1][:, other]
@@ -203,10 +211,10 @@ def _seen_from_the_right(scores: np.ndarray) -> np.ndarray:
 
 
 def _rival(scores: np.ndarray, disparity: np.ndarray) -> np.ndarray:
-    """Return the highest score two or more pixels away from the match."""
+    """Return the highest score of any other place than around the match."""
     rival = np.full(disparity.shape, -1.0, np.float32)
     for shift, layer in enumerate(scores):
-        far = np.abs(shift - disparity) >= 2.0
+        far = np.abs(shift - disparity) >= 2.0 * STEPS_A_PIXEL
         rival = np.where(far & (layer > rival), layer, rival)
     return rival
 
@@ -218,24 +226,22 @@ def _drop_specks(disparity: np.ndarray, size: float) -> np.ndarray:
     return np.where(levels > 0, disparity, np.float32(np.nan)).astype(np.float32)
 
 
-def disparity_to_depth(disparity: np.ndarray, rig: StereoRig, far_m: float) -> np.ndarray:
-    """Return depth (H, W) [m] of the left infrared camera; NaN where unknown or beyond `far_m`."""
-    depth = rig.camera.fx * rig.baseline_m / disparity
-    return np.where(depth <= far_m, depth, np.float32(np.nan)).astype(np.float32)
-
-
-def align_to_color(depth: np.ndarray, rig: StereoRig, color: PinholeCamera) -> np.ndarray:
+def align_to_color(disparity: np.ndarray, rig: StereoRig, color: PinholeCamera,
+                   far_m: float) -> np.ndarray:
     """
-    Draw infrared depth at the pixels of the colour camera; the nearest surface wins.
+    Draw the depth of the left infrared camera at the pixels of the colour camera.
 
-    Each pixel is drawn as the rectangle that it covers, so that a finer colour image has no gaps.
+    Disparity is linear on planes: it is refined between neighbours of one surface until its
+    samples are denser than the colour pixels. The nearest surface wins, its samples are averaged.
 
     Parameters
     ----------
-    depth : (H, W) float32
-        Depth of the left infrared camera [m]; NaN where unknown.
+    disparity : (H, W) float32
+        Disparity of the left infrared camera [px]; NaN where unknown.
     color : PinholeCamera
         Intrinsics of the colour image, without distortion.
+    far_m : float
+        Farther depth is left out [m].
 
     Returns
     -------
@@ -243,26 +249,37 @@ def align_to_color(depth: np.ndarray, rig: StereoRig, color: PinholeCamera) -> n
         Depth [m]; NaN where unknown.
 
     """
-    rows, columns = np.nonzero(np.isfinite(depth))
-    z = depth[rows, columns].astype(np.float64)
-    corners = []
-    for half in (-0.5, 0.5):
-        x = (columns + half - rig.camera.cx) / rig.camera.fx * z + rig.offset_m
-        y = (rows + half - rig.camera.cy) / rig.camera.fy * z
-        corners.append((np.ceil(color.fx * x / z + color.cx).astype(int),
-                        np.ceil(color.fy * y / z + color.cy).astype(int)))
-    (u0, v0), (u1, v1) = corners
-    # A rectangle owns its left and upper edge: neighbours do not overlap.
-    u1, v1 = np.maximum(u1, u0 + 1), np.maximum(v1, v0 + 1)
-    aligned = np.full(color.height * color.width, np.inf)
-    for dv in range(int((v1 - v0).max(initial=0))):
-        for du in range(int((u1 - u0).max(initial=0))):
-            u, v = u0 + du, v0 + dv
-            inside = (u < u1) & (v < v1) & (u >= 0) & (v >= 0) & (u < color.width) \
-                & (v < color.height)
-            np.minimum.at(aligned, v[inside] * color.width + u[inside], z[inside])
-    aligned = aligned.reshape(color.height, color.width)
-    return np.where(np.isfinite(aligned), aligned, np.nan).astype(np.float32)
+    finer = max(2, math.ceil(2.0 * max(color.fx, color.fy) / rig.camera.fx))
+    dense, ir = _refined(disparity, finer), rig.camera.resized(disparity.shape[1] * finer,
+                                                               disparity.shape[0] * finer)
+    rows, columns = np.nonzero(dense > 0)
+    z = rig.camera.fx * rig.baseline_m / dense[rows, columns].astype(np.float64)
+    x = (columns - ir.cx) / ir.fx * z + rig.offset_m
+    u = np.floor(color.fx * x / z + color.cx + 0.5).astype(int)
+    v = np.floor(color.fy * (rows - ir.cy) / ir.fy + color.cy + 0.5).astype(int)
+    inside = (u >= 0) & (v >= 0) & (u < color.width) & (v < color.height) & (z <= far_m)
+    pixel, z = (v * color.width + u)[inside], z[inside]
+    size = color.height * color.width
+    nearest = np.full(size, np.inf)
+    np.minimum.at(nearest, pixel, z)
+    front = z <= 1.03 * nearest[pixel]
+    count = np.bincount(pixel[front], minlength=size)
+    total = np.bincount(pixel[front], z[front], minlength=size)
+    depth = np.where(count > 0, total / np.maximum(count, 1), np.nan)
+    return depth.reshape(color.height, color.width).astype(np.float32)
+
+
+def _refined(disparity: np.ndarray, factor: int) -> np.ndarray:
+    """Sample disparity `factor` times as densely; 0 where unknown."""
+    height, width = disparity.shape
+    size = (width * factor, height * factor)
+    known = np.isfinite(disparity)
+    filled = np.where(known, disparity, 0.0).astype(np.float32)
+    window = np.ones((3, 3), np.uint8)
+    smooth = known & (cv2.dilate(filled, window) - cv2.erode(filled, window) < 1.5)
+    safe = cv2.resize(smooth.astype(np.float32), size, interpolation=cv2.INTER_LINEAR) > 0.999
+    between = cv2.resize(filled, size, interpolation=cv2.INTER_LINEAR)
+    return np.where(safe, between, cv2.resize(filled, size, interpolation=cv2.INTER_NEAREST))
 
 
 def sense(pair: tuple[np.ndarray, np.ndarray], color: PinholeCamera, config: StereoConfig,
@@ -282,4 +299,4 @@ def sense(pair: tuple[np.ndarray, np.ndarray], color: PinholeCamera, config: Ste
     left, right = expose(pair, config.read_noise, rng)
     largest = math.ceil(rig.camera.fx * rig.baseline_m / config.near_m) + 1
     disparity = match(left, right, config, largest)
-    return disparity, align_to_color(disparity_to_depth(disparity, rig, config.far_m), rig, color)
+    return disparity, align_to_color(disparity, rig, color, config.far_m)

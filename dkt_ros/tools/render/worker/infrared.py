@@ -12,6 +12,7 @@ import bpy
 import numpy as np
 from mathutils import Matrix
 
+TRANSPARENT, TRANSLUCENT = 1, 2
 NEAREST_M = 0.25
 """Surfaces nearer than this may leave the rendered part of the infrared image."""
 
@@ -33,6 +34,7 @@ def render_pairs(spec: dict, poses: list[Matrix], camera, frames: Path) -> None:
     _configure(spec, infrared)
     projector = _add_projector(infrared)
     _dim(infrared['ambient'])
+    _soil(infrared['haze'], np.random.default_rng((spec['seed'], 29)))
     camera.data.lens = infrared['fx'] / infrared['width'] * camera.data.sensor_width
     camera.data.shift_x = camera.data.shift_y = 0.0
     camera.animation_data_clear()
@@ -125,3 +127,22 @@ def _dim(ambient: float) -> None:
     for item in bpy.data.objects:
         if item.type == 'LIGHT' and item.name != 'projector':
             item.hide_render = True
+
+
+def _soil(haze: tuple[float, float], rng: np.random.Generator) -> None:
+    """
+    Let clear surfaces scatter a little light.
+
+    Scratches, prints and dust show the dots on real glass; they rival those seen through it.
+    """
+    for material in bpy.data.materials:
+        if material.pass_index not in (TRANSPARENT, TRANSLUCENT) or not material.use_nodes:
+            continue
+        tree = material.node_tree
+        output = next(node for node in tree.nodes if node.type == 'OUTPUT_MATERIAL')
+        link = output.inputs['Surface'].links[0]
+        mix = tree.nodes.new('ShaderNodeMixShader')
+        mix.inputs['Fac'].default_value = rng.uniform(*haze)
+        tree.links.new(link.from_socket, mix.inputs[1])
+        tree.links.new(tree.nodes.new('ShaderNodeBsdfDiffuse').outputs['BSDF'], mix.inputs[2])
+        tree.links.new(mix.outputs['Shader'], output.inputs['Surface'])
