@@ -304,19 +304,54 @@ class SensorConfig(Config):
     stereo: StereoConfig = option(StereoConfig(), 'The infrared pair and its matching.')
 
 
+RENDER_PRESETS = {
+    # What a preset changes in the defaults of RenderConfig.
+    'tabletop-v1': {},
+    'transphy3d': {
+        'width': 640, 'height': 480, 'num_frames': 120, 'fps': 30.0, 'samples': 32, 'path': 'mix',
+        'min_objects': 3, 'max_objects': 9, 'distance_m': (0.45, 1.0), 'step_rad': (0.005, 0.05),
+        'sensor': {'kind': 'stereo'}},
+}
+
+
 @dataclass(frozen=True)
 class RenderConfig(Config):
     """What `dkt render` draws; the defaults are the preset `tabletop-v1`."""
 
-    preset: str = option('tabletop-v1', 'Name that fixes the difficulty of a set.',
-                         choices=('tabletop-v1',))
+    preset: str = option('tabletop-v1', 'Name that fixes the difficulty of a set; `transphy3d` '
+                         'draws places, lets things fall and moves the camera freely.',
+                         choices=tuple(RENDER_PRESETS))
+    place: str = option('mix', 'Where things lie (not in tabletop-v1).',
+                        choices=('mix', 'tabletop', 'tray', 'bin', 'desk'))
+    arrangement: str = option('mix', 'How things come to lie there (not in tabletop-v1).',
+                              choices=('mix', 'fall', 'upright', 'packed'))
+    scale: tuple[float, ...] = option((0.85, 1.2), 'Range of the size of things, as a factor (not '
+                                      'in tabletop-v1).', minimum=0.05, maximum=20.0)
+    settle_s: float = option(5.0, 'Longest time that things may take to come to rest [s].',
+                             minimum=0.1, maximum=60.0)
+    first_material: str = option('glass', 'Material of the first thing of a scene; empty draws it '
+                                 'like the others (not in tabletop-v1).')
+    hdri_folder: str = option('', 'Folder of environments (.hdr, .exr); empty takes those of the '
+                              'bpy wheel (not in tabletop-v1).')
+    texture_folder: str = option('', 'Folder of photographs for tables and walls; empty takes '
+                                 'procedural ones (not in tabletop-v1).')
+    texture_share: float = option(0.7, 'Share of surfaces with a photograph, where there are any.',
+                                  minimum=0.0, maximum=1.0)
+    camera: str = option('', 'Intrinsics of a known camera; empty draws them from focal_widths.',
+                         choices=('', 'D415', 'D435', 'D455', 'L515', 'AzureKinect'))
+    K: tuple[float, ...] = option((), 'Given intrinsics fx fy cx cy [px] of the image rendered.',
+                                  minimum=0.0)
+    device: str = option('auto', 'What Cycles renders with; `auto` takes the first GPU, else the '
+                         'processor.', choices=('auto', 'cpu', 'optix', 'cuda', 'hip', 'metal',
+                                                'oneapi'))
     width: int = option(256, 'Image width [px].', minimum=32, maximum=3840)
     height: int = option(192, 'Image height [px].', minimum=32, maximum=2160)
     num_frames: int = option(5, 'Frames a scene.', minimum=1, maximum=10000)
     fps: float = option(6.0, 'Frame rate that the stamps follow [Hz].', minimum=0.1, maximum=240.0)
     samples: int = option(8, 'Cycles samples a pixel before denoising.', minimum=1, maximum=4096)
-    path: str = option('orbit', 'Camera path: a steady orbit, or unrelated views.',
-                       choices=('orbit', 'views'))
+    path: str = option('orbit', 'Camera path: a steady orbit or unrelated views (tabletop-v1); '
+                       'a circle, a hand, a wrist or any of these (other presets).',
+                       choices=('orbit', 'views', 'circle', 'handheld', 'wrist', 'mix'))
     workers: int = option(0, 'Blender processes; 0 takes one a processor core.', minimum=0,
                           maximum=256)
     min_objects: int = option(3, 'Fewest things a scene.', minimum=1, maximum=30)
@@ -353,7 +388,32 @@ class RenderConfig(Config):
                                 minimum=0.0, maximum=1.0)
     meshes: bool = option(True, 'Write the mesh of each object into the scene folder.')
     interpreter: str = option('', 'Python with bpy; empty takes what `dkt render --setup` made.')
+    cost_per_hour: float = option(0.05, 'Price of one processor core or GPU for an hour, for '
+                                  '`--estimate`.', minimum=0.0)
     sensor: SensorConfig = option(SensorConfig(), 'The simulated depth camera.')
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        own = ('orbit', 'views') if self.preset == 'tabletop-v1' \
+            else ('circle', 'handheld', 'wrist', 'mix')
+        if self.path not in own:
+            raise UserError(f'RenderConfig.path is {self.path!r}; allowed with preset '
+                            f'{self.preset}: {", ".join(own)}')
+        if len(self.K) not in (0, 4):
+            raise UserError(f'RenderConfig.K is {self.K}; four numbers fx, fy, cx, cy are '
+                            'expected')
+        if self.K and self.camera:
+            raise UserError(f'RenderConfig.K and camera {self.camera!r} are both given; leave one '
+                            'of them out')
+
+    @classmethod
+    def from_dict(cls, values: dict, where: str = '') -> RenderConfig:
+        """Build from a nested dictionary; what it leaves out comes from its preset."""
+        if not isinstance(values, dict):
+            return super().from_dict(values, where)
+        preset = RENDER_PRESETS.get(values.get('preset', cls.preset), {})
+        sensor = {**preset.get('sensor', {}), **(values.get('sensor') or {})}
+        return super().from_dict({**preset, **values, 'sensor': sensor}, where)
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,8 @@ from dkt_ros.config import RenderConfig
 from dkt_ros.data.scenes import is_scene
 from dkt_ros.errors import UserError
 from dkt_ros.tools.render.assemble import accept_scene, infrared_spec, scene_name
+from dkt_ros.tools.render.cameras import intrinsics
+from dkt_ros.tools.render.media import media_files
 from dkt_ros.tools.render.setup import find_interpreter
 
 WORKER = Path(__file__).parent / 'worker' / 'main.py'
@@ -76,10 +78,11 @@ def _render_pending(pending, out, work, interpreter, config, done) -> None:
     columns = (TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(),
                TimeElapsedColumn(), TimeRemainingColumn())
     with Progress(*columns) as progress:
+        media = media_files(config)
         task = progress.add_task(f'rendering into {out}', total=len(pending))
         while attempt:
             infrared = infrared_spec(config, work)
-            specs = [{**scene_spec(s, k, config), 'infrared': infrared}
+            specs = [{**scene_spec(s, k, config), 'infrared': infrared, **media}
                      for s, k in attempt.items()]
             for record in rendered_records(specs, work, interpreter, config.workers):
                 scene_seed = record['scene_seed']
@@ -99,9 +102,10 @@ def _render_pending(pending, out, work, interpreter, config, done) -> None:
 def scene_spec(seed: int, attempt: int, config: RenderConfig) -> dict:
     """Return what the worker needs to draw one attempt at one scene."""
     spec = {key: value for key, value in dataclasses.asdict(config).items()
-            if key not in ('sensor', 'interpreter', 'workers', 'preset', 'min_glass', 'exposure')}
+            if key not in ('sensor', 'interpreter', 'workers', 'min_glass', 'exposure')}
     return {**spec, 'name': f'{scene_name(seed)}_{attempt}', 'scene_seed': seed,
-            'seed': seed + attempt * ATTEMPT_SEED, 'threads': 1}
+            'seed': seed + attempt * ATTEMPT_SEED, 'threads': 1, 'infrared': None,
+            'intrinsics': intrinsics(config), 'hdri_files': [], 'texture_files': []}
 
 
 def rendered_records(specs: list[dict], work: Path, interpreter: Path,
@@ -115,7 +119,7 @@ def rendered_records(specs: list[dict], work: Path, interpreter: Path,
         if workers == 1:
             share = [dict(spec, threads=0) for spec in share]
         job = work / f'job_{number}.json'
-        job.write_text(json.dumps({'out': str(work), 'scenes': share}))
+        job.write_text(json.dumps({'out': str(work), 'parent': os.getpid(), 'scenes': share}))
         log = open(work / f'worker_{number}.log', 'w')  # noqa: SIM115 - lives with the process
         process = subprocess.Popen([str(interpreter), str(WORKER), str(job)], text=True,
                                    stdout=subprocess.PIPE, stderr=log)

@@ -193,7 +193,7 @@ def correlation_volume(left: np.ndarray, right: np.ndarray, window: tuple[int, i
 
 
 def best_match(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the disparity [px] of the highest score with a parabola's fraction, and that score."""
+    """Return the disparity [px] of the best score with a parabola's fraction, and that score."""
     best = scores[1:-1].argmax(axis=0) + 1
     before, peak, after = (np.take_along_axis(scores, (best + k)[None], axis=0)[0]
                            for k in (-1, 0, 1))
