@@ -7,8 +7,11 @@ so a run that was killed goes on where it stopped.
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import os
+import shutil
+import socket
 import subprocess
 import tempfile
 import threading
@@ -16,6 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from queue import Queue
 
+import psutil
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -27,7 +31,7 @@ from rich.progress import (
 
 from dkt_ros.config import RenderConfig
 from dkt_ros.data.scenes import is_scene
-from dkt_ros.errors import UserError
+from dkt_ros.errors import RunError, UserError
 from dkt_ros.tools.render.assemble import accept_scene, infrared_spec, scene_name
 from dkt_ros.tools.render.cameras import intrinsics
 from dkt_ros.tools.render.media import media_files
@@ -37,6 +41,8 @@ WORKER = Path(__file__).parent / 'worker' / 'main.py'
 MAX_ATTEMPTS = 6
 ATTEMPT_SEED = 1 << 32
 """Attempt k of scene i draws from seed i + k * ATTEMPT_SEED: apart from every other scene."""
+WORK_PREFIX = '.render-'
+SCENE_BYTES_A_PIXEL, RAW_BYTES_A_PIXEL = 16, 44
 
 
 def run_render(out: str | Path, num_scenes: int, seed: int = 0,
@@ -62,31 +68,64 @@ def run_render(out: str | Path, num_scenes: int, seed: int = 0,
                         'and a shard i/n with 0 <= i < n')
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
+    clear_remains(out)
     seeds = [seed + i for i in range(num_scenes) if i % count == index]
     pending = [s for s in seeds if not is_scene(out / scene_name(s))]
     done = {'rendered': 0, 'skipped': len(seeds) - len(pending), 'rejected': 0}
     if pending:
         interpreter = find_interpreter(config.interpreter)
-        with tempfile.TemporaryDirectory(prefix='.render-', dir=out) as work:
+        require_space(out, len(pending), config)
+        with tempfile.TemporaryDirectory(prefix=work_prefix(os.getpid()), dir=out) as work:
             _render_pending(pending, out, Path(work), interpreter, config, done)
     write_manifest(out, config)
     return done
+
+
+def work_prefix(pid: int) -> str:
+    """Return how the names of this process's temporary folders begin."""
+    return f'{WORK_PREFIX}{socket.gethostname()}-{pid}-'
+
+
+def clear_remains(out: Path) -> None:
+    """Remove what killed runs on this machine left behind; another machine's may be alive."""
+    own = f'{WORK_PREFIX}{socket.gethostname()}-'
+    for path in out.glob('.*'):
+        if path.name.startswith(own):
+            pid = path.name.removeprefix(own).partition('-')[0]
+        elif path.name.startswith('.scene_') and '.partial-' in path.name:
+            pid = path.name.rpartition('-')[2]
+        else:
+            continue
+        if pid.isdecimal() and not psutil.pid_exists(int(pid)):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def require_space(out: Path, num_scenes: int, config: RenderConfig) -> None:
+    """Raise RunError if the disk has no room for `num_scenes` scenes and the raw passes."""
+    pixels = config.width * config.height * config.num_frames
+    workers = min(config.workers or os.cpu_count() or 1, num_scenes)
+    needed = pixels * (num_scenes * SCENE_BYTES_A_PIXEL + workers * RAW_BYTES_A_PIXEL)
+    free = shutil.disk_usage(out).free
+    if free < needed:
+        raise RunError(f'{out} has {free / 1e9:.2f} GB free and {num_scenes} scenes of '
+                       f'{config.num_frames} frames at {config.width}x{config.height} may take '
+                       f'{needed / 1e9:.2f} GB; free some, or render fewer or smaller ones')
 
 
 def _render_pending(pending, out, work, interpreter, config, done) -> None:
     attempt = {s: 0 for s in pending}
     columns = (TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(),
                TimeElapsedColumn(), TimeRemainingColumn())
+    media, infrared = media_files(config), infrared_spec(config, work)
     with Progress(*columns) as progress:
-        media = media_files(config)
         task = progress.add_task(f'rendering into {out}', total=len(pending))
         while attempt:
-            infrared = infrared_spec(config, work)
             specs = [{**scene_spec(s, k, config), 'infrared': infrared, **media}
                      for s, k in attempt.items()]
             for record in rendered_records(specs, work, interpreter, config.workers):
                 scene_seed = record['scene_seed']
-                if accept_scene(record, work, out, config):
+                require_space(out, 1, config)
+                if 'failed' not in record and _accept(record, work, out, config):
                     attempt.pop(scene_seed)
                     done['rendered'] += 1
                     progress.advance(task)
@@ -94,9 +133,25 @@ def _render_pending(pending, out, work, interpreter, config, done) -> None:
                 done['rejected'] += 1
                 attempt[scene_seed] += 1
                 if attempt[scene_seed] >= MAX_ATTEMPTS:
-                    raise UserError(
-                        f'scene {scene_seed} shows less than {config.min_glass:.0%} glass in '
-                        f'{MAX_ATTEMPTS} attempts; lower min_glass or move the camera nearer')
+                    raise UserError(_hopeless(scene_seed, record, config))
+
+
+def _accept(record: dict, work: Path, out: Path, config: RenderConfig) -> bool:
+    try:
+        return accept_scene(record, work, out, config)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise RunError(f'the disk of {out} is full; what is written so far is whole: free some '
+                       'space and give the same command again') from error
+
+
+def _hopeless(seed: int, record: dict, config: RenderConfig) -> str:
+    if 'failed' in record:
+        return (f'scene {seed} failed {MAX_ATTEMPTS} times ({record["failed"]}); lower '
+                'min_objects or raise settle_s')
+    return (f'scene {seed} shows less than {config.min_glass:.0%} glass in {MAX_ATTEMPTS} '
+            'attempts; lower min_glass or move the camera nearer')
 
 
 def scene_spec(seed: int, attempt: int, config: RenderConfig) -> dict:
@@ -158,7 +213,7 @@ def _tail(path: Path) -> str:
 def write_manifest(out: Path, config: RenderConfig) -> None:
     """Write manifest.json: which scenes lie in the folder and how they were made."""
     scenes = sorted(path.parent.name for path in out.glob('scene_*/scene.json'))
-    temporary = out / '.manifest.json.tmp'
+    temporary = out / f'.manifest.json.{os.getpid()}.tmp'
     temporary.write_text(json.dumps({'format': 'dkt-scenes/1', 'num_scenes': len(scenes),
                                      'scenes': scenes, 'render': config.to_dict()}, indent=1))
     temporary.replace(out / 'manifest.json')

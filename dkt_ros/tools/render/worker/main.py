@@ -218,7 +218,10 @@ def main() -> None:
     protocol = os.fdopen(os.dup(1), 'w', buffering=1)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # Blender prints a line a frame
     for spec in job['scenes']:
-        record = render_scene(spec, out, job['parent'])
+        try:
+            record = render_scene(spec, out, job['parent'])
+        except compose.NoRest as error:
+            record = {'name': spec['name'], 'seed': spec['seed'], 'failed': str(error)}
         temporary = out / f'{spec["name"]}.json.tmp'
         temporary.write_text(json.dumps(record))
         temporary.replace(out / f'{spec["name"]}.json')
