@@ -17,14 +17,14 @@ from dkt_ros.tools.render import assemble, estimate, farm, run
 from dkt_ros.tools.scenes import run_check
 
 STUB = Path(__file__).with_name('stub_render_worker.py')
-CONFIG = RenderConfig(width=48, height=36, num_frames=2, workers=2, interpreter=sys.executable)
+CONFIG = RenderConfig(width=48, height=36, num_frames=2, workers=1)
 DRIVER = '''
 import sys
 from pathlib import Path
 from dkt_ros.config import RenderConfig
 from dkt_ros.tools.render import run
 run.WORKER, run.find_interpreter = Path(sys.argv[2]), lambda given: Path(sys.executable)
-run.run_render(sys.argv[1], 8, 40, RenderConfig(width=48, height=36, num_frames=2, workers=2))
+run.run_render(sys.argv[1], 8, 40, RenderConfig(width=48, height=36, num_frames=2, workers=1))
 '''
 
 
@@ -65,9 +65,9 @@ def test_killed_five_times_it_makes_the_same_scenes(tmp_path, stub):
 
 
 def test_shards_share_the_scenes_without_overlap(tmp_path, stub):
-    for index in range(3):
-        run.run_render(tmp_path / 'shards', 5, 40, CONFIG, (index, 3))
-    run.run_render(tmp_path / 'whole', 5, 40, CONFIG)
+    for index in range(2):
+        run.run_render(tmp_path / 'shards', 3, 42, CONFIG, (index, 2))
+    run.run_render(tmp_path / 'whole', 3, 42, CONFIG)
     assert digests(tmp_path / 'shards') == digests(tmp_path / 'whole')
 
 
@@ -117,6 +117,7 @@ def test_a_disk_that_fills_up_leaves_whole_scenes_only(tmp_path, stub, monkeypat
 
 def test_a_scene_that_never_succeeds_is_named(tmp_path, stub, monkeypatch):
     monkeypatch.setattr(run, 'accept_scene', lambda *_: False)
+    monkeypatch.setattr(run, 'MAX_ATTEMPTS', 2)
     with pytest.raises(UserError, match='scene 42 shows less than'):
         run.run_render(tmp_path, 1, 42, CONFIG)
 
@@ -169,6 +170,7 @@ def test_a_farm_renders_every_scene_once(monkeypatch, tmp_path, stub):
             return results
 
     monkeypatch.setitem(sys.modules, 'ray', Ray)
-    counts = farm.run_farm('here:6379', tmp_path, 6, 40, CONFIG)
-    assert counts == {'rendered': 6, 'skipped': 0, 'rejected': 2}
-    assert len(list(tmp_path.glob('scene_*'))) == 6
+    monkeypatch.setattr(farm, 'TASKS_A_CORE', 2)
+    counts = farm.run_farm('here:6379', tmp_path, 4, 40, CONFIG)
+    assert counts == {'rendered': 4, 'skipped': 0, 'rejected': 1}
+    assert len(list(tmp_path.glob('scene_*'))) == 4

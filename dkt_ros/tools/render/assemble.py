@@ -66,12 +66,18 @@ def accept_scene(record: dict, work: Path, out: Path, config: RenderConfig) -> b
         write_scene(out / scene_name(seed), name=scene_name(seed), seed=seed,
                     preset=config.preset, fps=config.fps, camera=frames[0].frame.camera,
                     frames=frames, objects=[object_record(item) for item in record['objects']],
-                    settings={'render': config.to_dict(), 'blender': record['blender'],
+                    settings={'render': drawing_options(config), 'blender': record['blender'],
                               'attempt_seed': record['seed'], **record.get('scene', {})},
                     infrared=_infrared_record(config), meshes=_meshes(folder, record, config))
         return True
     finally:
         shutil.rmtree(folder)
+
+
+def drawing_options(config: RenderConfig) -> dict:
+    """Return the options that a scene depends on; a machine's own are left out."""
+    return {key: value for key, value in config.to_dict().items()
+            if key not in ('interpreter', 'workers', 'cost_per_hour')}
 
 
 def _infrared_record(config: RenderConfig) -> dict | None:
