@@ -148,7 +148,8 @@ class Scene(Sequence):
 
 
 READERS = {'rgb': read_rgb, 'depth': read_depth_exr, 'normals': read_normals_exr,
-           'instance': read_ids, 'material': read_ids, 'sensor_depth': read_depth_png}
+           'instance': read_ids, 'material': read_ids, 'sensor_depth': read_depth_png,
+           'sensor_disparity': read_depth_exr}
 
 
 def is_scene(path: str | Path) -> bool:
