@@ -411,9 +411,11 @@ class RenderConfig(Config):
         """Build from a nested dictionary; what it leaves out comes from its preset."""
         if not isinstance(values, dict):
             return super().from_dict(values, where)
-        preset = RENDER_PRESETS.get(values.get('preset', cls.preset), {})
-        sensor = {**preset.get('sensor', {}), **(values.get('sensor') or {})}
-        return super().from_dict({**preset, **values, 'sensor': sensor}, where)
+        preset = RENDER_PRESETS.get(str(values.get('preset', cls.preset)), {})
+        merged = {**preset, **values}
+        if isinstance(values.get('sensor'), dict):
+            merged['sensor'] = {**preset.get('sensor', {}), **values['sensor']}
+        return super().from_dict(merged, where)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from dkt_ros.errors import RunError, UserError
 
 # The verbs of the design that this version delivers; bench and scenes have verbs of their own.
 VERBS = {'demo', 'infer', 'up', 'render', 'scenes', 'train', 'eval', 'bench'}
-GROUPS = {'scenes': {'check', 'show', 'stats'}, 'bench': {'stream', 'ros'}}
+GROUPS = {'scenes': {'check', 'pack', 'show', 'stats'}, 'bench': {'render', 'ros', 'stream'}}
 LEAVES = [[verb] for verb in sorted(VERBS - set(GROUPS))] + [
     [group, verb] for group, verbs in GROUPS.items() for verb in sorted(verbs)]
 OPTIONS = {
@@ -22,7 +22,9 @@ OPTIONS = {
     'infer': ['--model', '--out', '--mode', '--preset', '--repeat', '--json'],
     'up': ['--params', '--camera'],
     'render': ['--out', '--num-scenes', '--num-frames', '--size', '--seed', '--preset', '--shard',
-               '--setup'],
+               '--setup', '--sensor', '--ray', '--estimate', '--json'],
+    'scenes pack': ['--out', '--json'],
+    'bench render': ['--json'],
     'train': ['--resume'],
     'bench stream': ['--presets', '--json'],
     'bench ros': ['--json'],
