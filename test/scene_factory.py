@@ -74,4 +74,5 @@ def make_scene(path, num_frames: int = 3, seed: int = 1_000_000, camera=CAMERA):
     """Write a scene folder of `scene_frame`s and return its path."""
     frames = (scene_frame(i, camera, seed) for i in range(num_frames))
     return write_scene(path, name=path.name, seed=seed, preset='test', fps=6.0, camera=camera,
-                       frames=frames, objects=scene_objects(), settings={'maker': 'test'}, meshes=scene_meshes())
+                       frames=frames, objects=scene_objects(),
+                       settings={'maker': 'test'}, meshes=scene_meshes())

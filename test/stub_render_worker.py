@@ -1,4 +1,4 @@
-"""Stands in for Blender: sleeps, then writes the raw passes of a flat scene drawn from its seed."""
+"""Stands in for Blender: sleeps, then writes the raw passes of a flat scene of its seed."""
 import json
 import os
 import sys
@@ -47,7 +47,6 @@ def main():
                       'T_world_camera': [pose.tolist()] * spec['num_frames'], 'blender': 'stub',
                       'seconds': {'build': 1.0, 'frames': 0.5, 'infrared': 0.0}}
         (out / f'{spec["name"]}.json').write_text(json.dumps(record))
-        print(json.dumps({'done': spec['name']}), flush=True)
 
 
 if __name__ == '__main__':

@@ -18,14 +18,14 @@ from dkt_ros.tools.scenes import run_check
 
 STUB = Path(__file__).with_name('stub_render_worker.py')
 CONFIG = RenderConfig(width=48, height=36, num_frames=2, workers=1)
-DRIVER = '''
+DRIVER = """
 import sys
 from pathlib import Path
 from dkt_ros.config import RenderConfig
 from dkt_ros.tools.render import run
 run.WORKER, run.find_interpreter = Path(sys.argv[2]), lambda given: Path(sys.executable)
 run.run_render(sys.argv[1], 8, 40, RenderConfig(width=48, height=36, num_frames=2, workers=1))
-'''
+"""
 
 
 @pytest.fixture
@@ -145,7 +145,7 @@ def test_an_estimate_measures_a_scene_and_leaves_nothing(stub, tmp_path, monkeyp
 
 def test_a_farm_needs_ray(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, 'ray', None)
-    with pytest.raises(UserError, match=r"dkt_ros\[farm\]"):
+    with pytest.raises(UserError, match=r'dkt_ros\[farm\]'):
         farm.run_farm('auto', tmp_path, 2, 0, CONFIG)
 
 

@@ -52,6 +52,7 @@ def compose(spec: dict, rng: np.random.Generator) -> tuple[list[dict], np.ndarra
               'arrangement': _choose(spec['arrangement'], ARRANGEMENTS, rng),
               'path': _choose(spec['path'], PATHS, rng)}
     for draw in range(MAX_DRAWS):
+        chosen['draws'] = draw + 1
         place = draw_place(chosen['place'], spec['spread_m'], spec['azimuth_rad'], rng)
         things = _things_at_rest(spec, chosen['arrangement'], place, rng)
         if len(things) >= spec['min_objects']:
@@ -59,7 +60,6 @@ def compose(spec: dict, rng: np.random.Generator) -> tuple[list[dict], np.ndarra
     else:
         raise NoRest(f'{MAX_DRAWS} draws of scene {spec["name"]} ended with fewer than '
                      f'{spec["min_objects"]} things at rest')
-    chosen['draws'] = draw + 1
     records = [_add(thing, instance, rng) for instance, thing in enumerate(things, 1)]
     tops = np.array([thing['body'].pose[:3, 3] for thing in things])
     target = [*tops[:, :2].mean(0), place.floor_m + 0.05]

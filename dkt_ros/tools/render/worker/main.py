@@ -23,7 +23,6 @@ import compose  # noqa: E402
 import infrared  # noqa: E402
 import scene as tabletop  # noqa: E402
 
-
 OPTICAL_TO_BLENDER = np.diag([1.0, -1.0, -1.0, 1.0])
 DEVICES = ('OPTIX', 'CUDA', 'HIP', 'METAL', 'ONEAPI')
 

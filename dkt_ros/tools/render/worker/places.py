@@ -1,11 +1,11 @@
-"""Where things lie: table, tray, bin, cluttered desk; boxes for the eye and for the solver."""
+"""Where things lie: table, tray, bin, cluttered desk. numpy only; no bpy."""
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
-from settle import Box
+from boxes import Box
 
 PLACES = ('tabletop', 'tray', 'bin', 'desk')
 TABLE_M = 0.04
@@ -45,7 +45,6 @@ class Place:
     floor_m: float = 0.0
     elevation_rad: tuple[float, float] = (0.3, 1.1)
     reach_m: float = 0.4
-    walls: list = field(default_factory=list)
 
     @property
     def boxes(self) -> list[Box]:

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import bpy
 import numpy as np
+from boxes import Box, box_surface
 from materials import surrounding
 from mathutils import Matrix, Vector
 from places import Place
 from scene import add_mesh, look_at
-from settle import Box, box_surface
 
 ROOM_HEIGHT_M = 2.6
 FLOOR_M = -0.75

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 import bpy
 import numpy as np
+from boxes import Box, box_surface
 from mathutils import Matrix, Vector
 from mathutils.bvhtree import BVHTree
 
@@ -47,14 +48,6 @@ class Body:
 
     def __post_init__(self) -> None:
         self.center = surface_center(self.vertices, self.faces)
-
-
-@dataclass
-class Box:
-    """A fixed box: its three sides [m] and its pose (4, 4)."""
-
-    size: tuple[float, float, float]
-    pose: np.ndarray
 
 
 def surface_center(vertices: np.ndarray, faces: list) -> np.ndarray:
@@ -204,12 +197,3 @@ def _contains(body: Body, points: np.ndarray) -> bool:
         crossings += 1
         origin = hit + Vector((0.137, 0.291, 0.947)) * 1e-5
     return crossings % 2 == 1
-
-
-def box_surface(box: Box) -> tuple[np.ndarray, list]:
-    """Return corners (8, 3) [m] and faces of a box, turned outwards."""
-    x, y, z = (0.5 * side for side in box.size)
-    corners = np.array([(sx * x, sy * y, sz * z) for sz in (-1, 1)
-                        for sx, sy in ((-1, -1), (1, -1), (1, 1), (-1, 1))])
-    faces = [(3, 2, 1, 0), (4, 5, 6, 7), (0, 1, 5, 4), (1, 2, 6, 5), (2, 3, 7, 6), (3, 0, 4, 7)]
-    return corners @ box.pose[:3, :3].T + box.pose[:3, 3], faces
