@@ -272,6 +272,11 @@ def pack(
 def stats(
     folder: Folder,
     every: Annotated[int, typer.Option(min=1, help='Read each n-th frame only.')] = 1,
+    sensor: Annotated[bool, typer.Option(
+        '--sensor', help='Compare sensors instead: rendered pairs, statistics, real.')] = False,
+    real: Annotated[Path | None, typer.Option(
+        help='With --sensor: real frames beside them, in the layout of ClearGrasp.')] = None,
+    picture: Annotated[Path | None, typer.Option(help='With --sensor: draw them here.')] = None,
     json: Json = None,
 ) -> None:
     """
@@ -280,7 +285,14 @@ def stats(
     Example: `dkt scenes stats scenes --json stats.json`
     """
     import rich
-
+    if sensor:
+        from dkt_ros.tools.sensor_stats import run_sensor_stats, sensor_table, write_sensor_picture
+        figures = run_sensor_stats(folder, real)
+        _finish(figures, json)
+        rich.print(sensor_table(figures))
+        if picture is not None:
+            write_sensor_picture(picture, folder, real)
+        return
     from dkt_ros.tools.scenes import run_stats, stats_table
     result = run_stats(folder, every)
     _finish(result, json)

@@ -1,4 +1,4 @@
-"""What the renderer's worker draws without Blender: paths, arrangements, places; and intrinsics."""
+"""What the renderer's worker draws without Blender: paths, arrangements, places; cameras."""
 import sys
 from pathlib import Path
 
