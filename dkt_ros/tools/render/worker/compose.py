@@ -84,7 +84,8 @@ def _things_at_rest(spec: dict, arrangement: str, place: Place,
                     rng: np.random.Generator) -> list[dict]:
     """Draw things, let them settle, and take away what fell off, floats or interpenetrates."""
     things = []
-    for index in range(int(rng.integers(spec['min_objects'], spec['max_objects'] + 1))):
+    count = int(rng.integers(spec['min_objects'], spec['max_objects'] + 1))
+    for index in range(round(count * place.crowd)):
         family, shape = draw_shape(rng)
         scale = rng.uniform(*spec['scale'])
         things.append({'family': family, 'scale': scale, 'shape': shape, 'smooth': family != 'box',

@@ -37,6 +37,8 @@ class Place:
         Range of the camera's elevation that sees into it.
     reach_m : float
         Things farther from the middle have left [m].
+    crowd : float
+        How many times as many things as on a table.
 
     """
 
@@ -45,6 +47,7 @@ class Place:
     floor_m: float = 0.0
     elevation_rad: tuple[float, float] = (0.3, 1.1)
     reach_m: float = 0.4
+    crowd: float = 1.0
 
     @property
     def boxes(self) -> list[Box]:
@@ -105,7 +108,7 @@ def _vessel(name: str, azimuth: float, rng: np.random.Generator) -> Place:
         pieces.append(part((x + 2 * board, board, rim), (0, side * (y + board) / 2, rim / 2)))
     elevation = (0.45, 1.2) if name == 'tray' else (0.85, 1.4)
     return Place(pieces, (0.32 * min(x, y), 0.32 * min(x, y)), board, elevation,
-                 0.5 * math.hypot(x, y))
+                 0.5 * math.hypot(x, y), 1.5 if name == 'bin' else 1.0)
 
 
 def _desk(spread: float, azimuth: float, rng: np.random.Generator) -> Place:
