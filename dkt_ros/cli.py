@@ -30,10 +30,10 @@ from dkt_ros.errors import RunError, UserError
 app = typer.Typer(name='dkt', no_args_is_help=True, add_completion=False,
                   pretty_exceptions_enable=False, rich_markup_mode='markdown',
                   help='Metric depth, normals and points for transparent objects.')
-scenes = typer.Typer(no_args_is_help=True, help='Look at scene folders: check, show, stats.')
+scenes = typer.Typer(no_args_is_help=True, help='Scene folders: check, show, stats, pack.')
 assets = typer.Typer(no_args_is_help=True,
                      help='What the renderer can draw: list, show, filter.')
-bench = typer.Typer(no_args_is_help=True, help='Speed, age and memory: stream, ros.')
+bench = typer.Typer(no_args_is_help=True, help='Speed, age and memory: stream, ros, render.')
 app.add_typer(scenes, name='scenes')
 app.add_typer(assets, name='assets')
 app.add_typer(bench, name='bench')
@@ -145,6 +145,13 @@ def render(
     shard: Annotated[str, typer.Option(
         metavar='I/N', help='Render every N-th scene only, from the I-th on (I from 0).')] = '0/1',
     config: Annotated[Path | None, typer.Option(help='YAML file with options.')] = None,
+    sensor: Annotated[str | None, typer.Option(
+        help='Depth camera: `stereo` renders infrared pairs, `statistical` draws errors.')] = None,
+    ray: Annotated[str | None, typer.Option(
+        metavar='ADDRESS', help='Render on the Ray cluster there; `auto` finds one.')] = None,
+    estimate: Annotated[int | None, typer.Option(
+        min=1, metavar='N', help='Tell what N scenes take, from a measured one; render none.',
+    )] = None,
     setup: Annotated[bool, typer.Option(
         '--setup', help='Make the interpreter that has Blender, then leave.')] = False,
     json: Json = None,
@@ -159,14 +166,39 @@ def render(
         from dkt_ros.tools.render.setup import set_up
         typer.echo(f'the renderer is ready in {set_up()}')
         return
+    options = _render_options(config, preset, size, num_frames, sensor)
+    if estimate is not None:
+        import rich
+
+        from dkt_ros.tools.render.estimate import estimate as run_estimate
+        from dkt_ros.tools.render.estimate import estimate_table
+        figures = run_estimate(estimate, options)
+        _finish(figures, json)
+        rich.print(estimate_table(figures))
+        return
     if out is None:
         raise UserError('--out is missing; name the folder for the scenes')
+    if ray is not None:
+        from dkt_ros.tools.render.farm import run_farm
+        _finish(run_farm(ray, out, num_scenes, seed, options), json)
+        return
     from dkt_ros.tools.render.run import run_render
+    _finish(run_render(out, num_scenes, seed, options, _two_numbers(shard, '/', '--shard')), json)
+
+
+def _render_options(config: Path | None, preset: str | None, size: str | None,
+                    num_frames: int | None, sensor: str | None) -> RenderConfig:
+    """Return the options of the YAML file on top of the preset's, the command line's on top."""
+    values = RenderConfig.read_yaml(config) if config else {}
+    if not isinstance(values, dict):
+        return RenderConfig.from_dict(values, str(config))
     width, height = _two_numbers(size, 'x', '--size') if size else (None, None)
     changes = {'preset': preset, 'num_frames': num_frames, 'width': width, 'height': height}
-    base = RenderConfig.from_yaml(config) if config else RenderConfig()
-    options = dataclasses.replace(base, **{k: v for k, v in changes.items() if v is not None})
-    _finish(run_render(out, num_scenes, seed, options, _two_numbers(shard, '/', '--shard')), json)
+    values = {**values, **{k: v for k, v in changes.items() if v is not None}}
+    if sensor is not None:
+        given = values.get('sensor')
+        values['sensor'] = {**(given if isinstance(given, dict) else {}), 'kind': sensor}
+    return RenderConfig.from_dict(values, str(config or 'RenderConfig'))
 
 
 def _two_numbers(text: str, separator: str, option: str) -> tuple[int, int]:
@@ -208,21 +240,47 @@ def show(
     out: Out = Path('scenes_out'),
     num_scenes: Annotated[int, typer.Option(min=1, help='Scenes to draw, from the first.')] = 8,
     num_frames: Annotated[int, typer.Option(min=1, help='Frames of each, from the first.')] = 3,
+    turntable: Annotated[bool, typer.Option(help="Also turn each scene's points, as mp4.")] = True,
 ) -> None:
     """
-    Draw scenes: RGB, the sensor's depth, true depth, normals and materials.
+    Draw scenes: RGB, sensor, depth, normals, materials; a contact sheet, turntables as mp4.
 
     Example: `dkt scenes show scenes --out pictures --num-scenes 4`
     """
     from dkt_ros.tools.scenes import run_show
-    for picture in run_show(folder, out, num_scenes, num_frames)['pictures']:
-        typer.echo(picture)
+    shown = run_show(folder, out, num_scenes, num_frames, turntable)
+    for name in shown['pictures'] + shown['videos']:
+        typer.echo(name)
+
+
+@verb(scenes)
+def pack(
+    folder: Folder,
+    out: Out = Path('shards'),
+    shard_mb: Annotated[float, typer.Option(min=1, help='Size of a shard, about [MB].')] = 512.0,
+    json: Json = None,
+) -> None:
+    """
+    Pack scenes into WebDataset shards (tar files), a sample a frame, for training at size.
+
+    Example: `dkt scenes pack scenes --out shards`
+    """
+    from dkt_ros.tools.scene_pack import run_pack
+    done = run_pack(folder, out, shard_mb)
+    _finish(done, json)
+    typer.echo(f'{done["num_frames"]} frames of {done["num_scenes"]} scenes in '
+               f'{len(done["shards"])} shards, {done["bytes"] / 1e6:.1f} MB')
 
 
 @verb(scenes)
 def stats(
     folder: Folder,
     every: Annotated[int, typer.Option(min=1, help='Read each n-th frame only.')] = 1,
+    sensor: Annotated[bool, typer.Option(
+        '--sensor', help='Compare sensors instead: rendered pairs, statistics, real.')] = False,
+    real: Annotated[Path | None, typer.Option(
+        help='With --sensor: real frames beside them, in the layout of ClearGrasp.')] = None,
+    picture: Annotated[Path | None, typer.Option(help='With --sensor: draw them here.')] = None,
     json: Json = None,
 ) -> None:
     """
@@ -231,7 +289,14 @@ def stats(
     Example: `dkt scenes stats scenes --json stats.json`
     """
     import rich
-
+    if sensor:
+        from dkt_ros.tools.sensor_stats import run_sensor_stats, sensor_table, write_sensor_picture
+        figures = run_sensor_stats(folder, real)
+        _finish(figures, json)
+        rich.print(sensor_table(figures))
+        if picture is not None:
+            write_sensor_picture(picture, folder, real)
+        return
     from dkt_ros.tools.scenes import run_stats, stats_table
     result = run_stats(folder, every)
     _finish(result, json)
@@ -432,6 +497,31 @@ def ros(
 
     from dkt_ros.nodes.bench import run_bench_ros
     _finish(run_bench_ros(num_frames=frames, console=Console()), json)
+
+
+@verb(bench, 'render')
+def bench_render(
+    sizes: Annotated[str, typer.Option(
+        metavar='WxH,...', help='Image sizes, with commas between.')] = '160x128,320x240,640x480',
+    frames: Annotated[int, typer.Option(min=1, help='Frames that a scene shares its cost over.')
+                      ] = RenderConfig.num_frames,
+    preset: Annotated[str, typer.Option(help='What is drawn.')] = RenderConfig.preset,
+    config: Options = None,
+    json: Json = None,
+) -> None:
+    """
+    Measure seconds a frame by size, with and without the stereo sensor, and where they go.
+
+    Example: `dkt bench render --sizes 160x128,320x240 --json render.json`
+    """
+    import rich
+
+    from dkt_ros.tools.render.bench import bench_table, run_bench_render
+    options = _render_options(config, preset, None, frames, None)
+    figures = run_bench_render([_two_numbers(size, 'x', '--sizes') for size in sizes.split(',')],
+                               options)
+    _finish(figures, json)
+    rich.print(bench_table(figures))
 
 
 def _finish(figures: dict, json: Path | None) -> None:

@@ -90,15 +90,19 @@ class Config:
     @classmethod
     def from_yaml(cls, path: str | Path) -> typing.Self:
         """Build from a YAML file; a missing file or a malformed one raises UserError."""
+        return cls.from_dict(cls.read_yaml(path), str(path))
+
+    @staticmethod
+    def read_yaml(path: str | Path) -> dict[str, Any]:
+        """Read the values of a YAML file; a missing or malformed one raises UserError."""
         path = Path(path)
         try:
-            values = yaml.safe_load(path.read_text()) or {}
+            return yaml.safe_load(path.read_text()) or {}
         except FileNotFoundError as error:
             raise UserError(f'configuration file {path} does not exist; give the path of a YAML '
                              'file') from error
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
             raise UserError(f'configuration file {path} cannot be read: {error}') from error
-        return cls.from_dict(values, str(path))
 
     def to_dict(self) -> dict[str, Any]:
         """Return a nested dictionary of plain values, as `from_dict` reads."""

@@ -21,6 +21,19 @@ def scene_objects() -> list[dict]:
             for i, m, *_ in BOXES]
 
 
+def scene_meshes(camera: PinholeCamera = CAMERA) -> dict:
+    """Return the top of each box as a thin plate, in the world's frame."""
+    meshes = {}
+    unit, half = TOP_M / CAMERA.fx, camera.height / 4 * TOP_M / camera.fx
+    faces = [(0, 1, 2), (0, 2, 3), (4, 6, 5), (4, 7, 6), (0, 4, 5), (0, 5, 1), (1, 5, 6),
+             (1, 6, 2), (2, 6, 7), (2, 7, 3), (3, 7, 4), (3, 4, 0)]
+    for number, _, left, right in BOXES:
+        low, high = (left - CAMERA.cx) * unit, (right - CAMERA.cx) * unit
+        meshes[number] = np.array([(x, y, z) for z in (TOP_M, TOP_M + 1e-3) for x, y in (
+            (low, -half), (high, -half), (high, half), (low, half))]), np.array(faces)
+    return meshes
+
+
 def scene_frame(index: int, camera: PinholeCamera = CAMERA, seed: int = 0) -> SceneFrame:
     """
     Return a view straight down on three flat-topped boxes; the camera moves 10 mm a frame.
@@ -61,4 +74,5 @@ def make_scene(path, num_frames: int = 3, seed: int = 1_000_000, camera=CAMERA):
     """Write a scene folder of `scene_frame`s and return its path."""
     frames = (scene_frame(i, camera, seed) for i in range(num_frames))
     return write_scene(path, name=path.name, seed=seed, preset='test', fps=6.0, camera=camera,
-                       frames=frames, objects=scene_objects(), settings={'maker': 'test'})
+                       frames=frames, objects=scene_objects(),
+                       settings={'maker': 'test'}, meshes=scene_meshes())

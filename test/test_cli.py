@@ -14,8 +14,8 @@ from dkt_ros.errors import RunError, UserError
 
 # The verbs of the design that this version delivers; some have verbs of their own.
 VERBS = {'demo', 'infer', 'up', 'render', 'scenes', 'assets', 'train', 'eval', 'bench'}
-GROUPS = {'scenes': {'check', 'show', 'stats'}, 'assets': {'list', 'show', 'filter'},
-          'bench': {'stream', 'ros'}}
+GROUPS = {'scenes': {'check', 'pack', 'show', 'stats'}, 'assets': {'list', 'show', 'filter'},
+          'bench': {'render', 'ros', 'stream'}}
 LEAVES = [[verb] for verb in sorted(VERBS - set(GROUPS))] + [
     [group, verb] for group, verbs in GROUPS.items() for verb in sorted(verbs)]
 OPTIONS = {
@@ -23,7 +23,9 @@ OPTIONS = {
     'infer': ['--model', '--out', '--mode', '--preset', '--repeat', '--json'],
     'up': ['--params', '--camera'],
     'render': ['--out', '--num-scenes', '--num-frames', '--size', '--seed', '--preset', '--shard',
-               '--setup'],
+               '--setup', '--sensor', '--ray', '--estimate', '--json'],
+    'scenes pack': ['--out', '--json'],
+    'bench render': ['--json'],
     'assets filter': ['--endpoint', '--model', '--out', '--json'],
     'train': ['--resume'],
     'bench stream': ['--presets', '--json'],

@@ -1,9 +1,14 @@
 """`dkt scenes`: proof, pictures and sensor statistics of folders of scenes."""
+from pathlib import Path
+
 import cv2
+import numpy as np
 import pytest
 from scene_factory import make_scene
 
+from dkt_ros.data.scenes import open_scene
 from dkt_ros.errors import UserError
+from dkt_ros.tools import turntable
 from dkt_ros.tools.scenes import run_check, run_show, run_stats, stats_table
 
 
@@ -22,9 +27,21 @@ def test_whole_scenes_have_no_problems_and_a_lost_file_is_named(folder):
 
 
 def test_pictures_show_the_first_frames(folder, tmp_path):
-    pictures = run_show(folder, tmp_path / 'out', num_scenes=1, num_frames=2)['pictures']
-    assert [name.rpartition('/')[2] for name in pictures] == ['scene_a.png']
-    assert cv2.imread(pictures[0]).std() > 0
+    shown = run_show(folder, tmp_path / 'out', num_scenes=1, num_frames=2)
+    assert [Path(name).name for name in shown['pictures']] == ['scene_a.png', 'contact.png']
+    assert all(cv2.imread(name).std() > 0 for name in shown['pictures'])
+    video = cv2.VideoCapture(shown['videos'][0])
+    assert (video.get(cv2.CAP_PROP_FRAME_WIDTH), video.get(cv2.CAP_PROP_FRAME_COUNT)) == (64, 36)
+
+
+def test_the_turntable_shows_a_frame_from_its_own_place(folder):
+    scene = open_scene(folder / 'scene_a')
+    points, colors = turntable.scene_points(scene, 1)
+    view = turntable.draw_points(points, colors, scene.camera, scene.poses[0])
+    np.testing.assert_array_equal(view, scene[0].frame.rgb)
+    target = np.array([0.1, 0.2, 0.3])
+    turned = turntable.swing(np.eye(4), target, 0.5)
+    assert np.linalg.norm(turned[:3, 3] - target) == pytest.approx(np.linalg.norm(target))
 
 
 def test_statistics_of_the_analytic_scene(folder):

@@ -1,4 +1,4 @@
-"""Point clouds as binary PLY files."""
+"""Point clouds and triangle meshes as binary PLY files."""
 from __future__ import annotations
 
 from pathlib import Path
@@ -63,3 +63,39 @@ def read_ply(path: str | Path) -> tuple[np.ndarray, np.ndarray | None]:
     if 'red' not in rows.dtype.names:
         return points, None
     return points, np.stack([rows[name] for name in ('red', 'green', 'blue')], axis=-1)
+
+
+FACE = np.dtype([('count', 'u1'), ('corners', '<i4', 3)])
+
+
+def write_mesh(path: str | Path, vertices: np.ndarray, triangles: np.ndarray) -> None:
+    """Write vertices (N, 3) [m] and triangles (F, 3), counter-clockwise from outside."""
+    vertices = np.ascontiguousarray(vertices, '<f4').reshape(-1, 3)
+    triangles = np.asarray(triangles).reshape(-1, 3)
+    if triangles.size and not 0 <= triangles.min() <= triangles.max() < len(vertices):
+        raise ValueError(f'triangles use the vertices {triangles.min()} to {triangles.max()}; '
+                         f'there are {len(vertices)}')
+    faces = np.empty(len(triangles), FACE)
+    faces['count'], faces['corners'] = 3, triangles
+    header = ('ply\nformat binary_little_endian 1.0\n'
+              f'element vertex {len(vertices)}\n'
+              'property float x\nproperty float y\nproperty float z\n'
+              f'element face {len(faces)}\nproperty list uchar int vertex_indices\nend_header\n')
+    path = Path(path)
+    partial = path.with_name(f'.{path.name}.partial')
+    partial.write_bytes(header.encode('ascii') + vertices.tobytes() + faces.tobytes())
+    partial.replace(path)
+
+
+def read_mesh(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
+    """Read vertices (N, 3) float32 and triangles (F, 3) int32, as `write_mesh` wrote them."""
+    header, _, body = Path(path).read_bytes().partition(b'end_header\n')
+    counts = {line.split()[1]: int(line.split()[2])
+              for line in header.decode('ascii', 'replace').splitlines()
+              if line.startswith('element ')}
+    if set(counts) != {'vertex', 'face'} \
+            or len(body) != 12 * counts['vertex'] + FACE.itemsize * counts['face']:
+        raise ValueError(f'{path} is truncated or no mesh of ours; render the scene again')
+    vertices = np.frombuffer(body, '<f4', 3 * counts['vertex']).reshape(-1, 3)
+    faces = np.frombuffer(body, FACE, counts['face'], 12 * counts['vertex'])
+    return vertices, faces['corners'].copy()

@@ -1,17 +1,20 @@
-"""Proof that a scene folder is whole and consistent: files, values, geometry and poses."""
+"""Proof that a scene folder is whole and consistent; `scene_proof` holds the geometry."""
 from __future__ import annotations
 
 from pathlib import Path
 
 import numpy as np
 
+from dkt_ros.data.scene_proof import (
+    check_missing,
+    check_motion,
+    check_normals_against_depth,
+    check_sensor,
+    check_silhouettes,
+    check_units,
+)
 from dkt_ros.data.scenes import LAYERS, Scene, SceneFrame, open_scene
 from dkt_ros.material import Material
-
-MAX_NORMAL_ERROR_DEG = 15.0
-"""Median angle between stored normals and those of the depth image."""
-MAX_REPROJECTION_ERROR = 0.01
-"""Median relative depth error of one frame seen from the next."""
 
 
 def check_scene(path: str | Path, every: int = 1) -> list[str]:
@@ -48,7 +51,7 @@ def check_scene(path: str | Path, every: int = 1) -> list[str]:
             continue
         problems += [f'{path.name} frame {index}: {text}' for text in _check_frame(scene, item)]
         if previous is not None:
-            problems += _check_motion(scene, previous, item)
+            problems += [f'{path.name} {text}' for text in check_motion(scene, previous, item)]
         previous = item
     return problems
 
@@ -101,12 +104,15 @@ def _check_frame(scene: Scene, item: SceneFrame) -> list[str]:
         problems += _check_ids(scene, item)
     if item.normals is not None:
         problems += _check_normals(scene, item)
-    return problems
+    return problems + check_units(scene, item) + check_missing(item) \
+        + check_normals_against_depth(scene, item) + check_silhouettes(scene, item) \
+        + check_sensor(scene, item)
 
 
 def _check_sizes(scene: Scene, item: SceneFrame) -> list[str]:
     size = (scene.camera.height, scene.camera.width)
     layers = {name: getattr(item, name) for name in LAYERS if name not in ('rgb', 'sensor_depth')}
+    layers['sensor_depth'] = item.frame.sensor_depth
     return [f'{name} is {image.shape[:2]}, the camera has {size} pixels (height, width)'
             for name, image in layers.items() if image is not None and image.shape[:2] != size]
 
@@ -144,40 +150,4 @@ def _check_normals(scene: Scene, item: SceneFrame) -> list[str]:
     away = np.mean((item.normals * scene.camera.rays()).sum(-1)[surface] > 0.05)
     if away > 0.01:
         problems.append(f'{away:.0%} of the normals point away from the camera')
-    if item.depth is not None:
-        angle = _normal_error_deg(scene, item, surface)
-        if angle > MAX_NORMAL_ERROR_DEG:
-            problems.append(f'normals and depth disagree (median angle {angle:.0f} degrees)')
     return problems
-
-
-def _normal_error_deg(scene: Scene, item: SceneFrame, surface: np.ndarray) -> float:
-    points = scene.camera.unproject(item.depth)
-    right = points[1:-1, 2:] - points[1:-1, :-2]
-    down = points[2:, 1:-1] - points[:-2, 1:-1]
-    normals = np.cross(down, right)
-    with np.errstate(invalid='ignore', divide='ignore'):
-        normals /= np.linalg.norm(normals, axis=-1, keepdims=True)
-    cosine = (normals * item.normals[1:-1, 1:-1]).sum(-1)[surface[1:-1, 1:-1]]
-    cosine = cosine[np.isfinite(cosine)]
-    return float(np.degrees(np.arccos(np.clip(np.median(cosine), -1, 1)))) if cosine.size else 0.0
-
-
-def _check_motion(scene: Scene, before: SceneFrame, after: SceneFrame) -> list[str]:
-    if before.T_world_camera is None or before.depth is None or after.depth is None:
-        return []
-    T_after_before = np.linalg.inv(after.T_world_camera) @ before.T_world_camera
-    points = scene.camera.unproject(before.depth)[::4, ::4].reshape(-1, 3)
-    points = points[np.isfinite(points[:, 2])] @ T_after_before[:3, :3].T + T_after_before[:3, 3]
-    pixels = scene.camera.project(points)
-    inside = np.isfinite(pixels).all(1) & (pixels > -0.5).all(1) & (
-        pixels < np.array([scene.camera.width, scene.camera.height]) - 0.5).all(1)
-    if inside.mean() < 0.2:
-        return []
-    u, v = np.rint(pixels[inside]).astype(int).T
-    error = np.abs(after.depth[v, u] - points[inside, 2]) / points[inside, 2]
-    error = error[np.isfinite(error)]
-    if error.size and np.median(error) > MAX_REPROJECTION_ERROR:
-        return [f'{scene.name} frames {before.index} and {after.index}: poses and depth disagree '
-                f'(median {np.median(error):.1%})']
-    return []

@@ -8,6 +8,9 @@ The scene folder: one reader, one writer, one check. No ROS.
     instance/000000.png        uint16, 0 where there is no object
     material/000000.png        uint8, values of `Material`
     sensor_depth/000000.png    uint16 millimetres, 0 invalid: what a depth camera would report
+    sensor_disparity/...exr    float32 channel Z: raw disparity of the left infrared camera [px],
+                               NaN unmatched; only for frames whose sensor was rendered as a pair
+    meshes/0001.ply            triangles of instance 1 in the object's frame [m]
 
 Only `rgb` is compulsory for a reader; the renderer writes all of them.
 """
@@ -31,6 +34,7 @@ from dkt_ros.data.images import (
     read_rgb,
     write_image,
 )
+from dkt_ros.data.ply import read_mesh, write_mesh
 from dkt_ros.errors import UserError
 from dkt_ros.frame import Frame
 
@@ -40,6 +44,8 @@ EVALUATION_SEED = 1_000_000
 
 LAYERS = {'rgb': '.png', 'depth': '.exr', 'normals': '.exr', 'instance': '.png',
           'material': '.png', 'sensor_depth': '.png'}
+SPARSE_LAYERS = {'sensor_disparity': '.exr'}
+"""Layers that some frames of a scene may lack."""
 CAMERA_KEYS = ('width', 'height', 'fx', 'fy', 'cx', 'cy')
 
 
@@ -64,6 +70,8 @@ class SceneFrame:
         Values of `Material`.
     T_world_camera : (4, 4) float64 or None
         Pose of the optical frame.
+    sensor_disparity : (h, w) float32 or None
+        Raw disparity of the infrared pair at the left one's pixels [px]; NaN where unmatched.
 
     """
 
@@ -74,11 +82,17 @@ class SceneFrame:
     instance: np.ndarray | None = None
     material: np.ndarray | None = None
     T_world_camera: np.ndarray | None = None
+    sensor_disparity: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
 class Scene(Sequence):
-    """A scene folder; frames are read when asked for."""
+    """
+    A scene folder; frames are read when asked for.
+
+    `infrared` holds width, height, fx, fy, cx, cy, baseline_m and offset_m (of the left infrared
+    camera, to the right of the colour camera) of a scene that has raw disparity, else nothing.
+    """
 
     path: Path
     name: str
@@ -91,6 +105,7 @@ class Scene(Sequence):
     objects: tuple[dict, ...] = ()
     poses: np.ndarray | None = None
     settings: dict = field(default_factory=dict)
+    infrared: dict = field(default_factory=dict)
 
     def __len__(self) -> int:
         return self.num_frames
@@ -107,7 +122,8 @@ class Scene(Sequence):
 
     def layer_path(self, layer: str, index: int) -> Path:
         """Return the file of one layer of one frame."""
-        return self.path / layer / f'{index:06d}{LAYERS[layer]}'
+        suffix = (LAYERS | SPARSE_LAYERS)[layer]
+        return self.path / layer / f'{index:06d}{suffix}'
 
     def read_layer(self, layer: str, index: int) -> np.ndarray | None:
         """Read one layer of one frame; None if the scene does not have it."""
@@ -115,8 +131,16 @@ class Scene(Sequence):
             return None
         return READERS[layer](self.layer_path(layer, index))
 
+    def read_mesh(self, instance: int) -> tuple[np.ndarray, np.ndarray] | None:
+        """Read vertices (N, 3) [m] and triangles (F, 3) of an object in its frame, or None."""
+        path = self.path / 'meshes' / f'{instance:04d}.ply'
+        return read_mesh(path) if path.is_file() else None
+
     def _read(self, index: int) -> SceneFrame:
         layers = {layer: self.read_layer(layer, index) for layer in LAYERS}
+        for layer in SPARSE_LAYERS:
+            path = self.layer_path(layer, index)
+            layers[layer] = READERS[layer](path) if path.is_file() else None
         frame = Frame(layers.pop('rgb'), round(index * 1e9 / self.fps), self.camera,
                       layers.pop('sensor_depth'))
         pose = None if self.poses is None else self.poses[index]
@@ -124,7 +148,8 @@ class Scene(Sequence):
 
 
 READERS = {'rgb': read_rgb, 'depth': read_depth_exr, 'normals': read_normals_exr,
-           'instance': read_ids, 'material': read_ids, 'sensor_depth': read_depth_png}
+           'instance': read_ids, 'material': read_ids, 'sensor_depth': read_depth_png,
+           'sensor_disparity': read_depth_exr}
 
 
 def is_scene(path: str | Path) -> bool:
@@ -190,12 +215,15 @@ def _scene_from_record(path: Path, record: dict) -> Scene:
                  preset=str(record.get('preset', '')), fps=float(record['fps']), camera=camera,
                  num_frames=int(record['num_frames']), layers=tuple(layers),
                  objects=tuple(record.get('objects', ())), poses=poses,
-                 settings=dict(record.get('settings', {})))
+                 settings=dict(record.get('settings', {})),
+                 infrared=dict(record.get('infrared') or {}))
 
 
 def write_scene(path: str | Path, *, name: str, seed: int, preset: str, fps: float,
                 camera: PinholeCamera, frames: Iterable[SceneFrame], objects: Sequence[dict] = (),
-                settings: dict | None = None, overwrite: bool = False) -> Path:
+                settings: dict | None = None, overwrite: bool = False,
+                infrared: dict | None = None,
+                meshes: dict[int, tuple[np.ndarray, np.ndarray]] | None = None) -> Path:
     """
     Write a scene folder: into a temporary folder beside it, renamed when it is whole.
 
@@ -208,6 +236,10 @@ def write_scene(path: str | Path, *, name: str, seed: int, preset: str, fps: flo
     objects : sequence of dict
         instance, family, material, material_class (a `Material` label), T_world_object (4x4),
         size_m (three lengths in the object's frame [m], the third one along its axis of height).
+    infrared : dict, optional
+        The pair that `sensor_disparity` comes from, as in `Scene`.
+    meshes : dict of int to ((N, 3) float, (F, 3) int), optional
+        Vertices [m] and triangles by instance, in the object's frame.
 
     Returns
     -------
@@ -223,6 +255,7 @@ def write_scene(path: str | Path, *, name: str, seed: int, preset: str, fps: flo
     shutil.rmtree(partial, ignore_errors=True)
     try:
         layers, poses = _write_frames(partial, frames, camera)
+        _write_meshes(partial / 'meshes', meshes or {})
         record = {
             'format': FORMAT, 'name': name, 'seed': int(seed), 'preset': preset,
             'num_frames': len(poses), 'fps': float(fps), 'layers': list(layers),
@@ -230,6 +263,8 @@ def write_scene(path: str | Path, *, name: str, seed: int, preset: str, fps: flo
             'T_world_camera': None if any(pose is None for pose in poses)
             else [np.asarray(pose, np.float64).tolist() for pose in poses],
             'objects': [_plain(item) for item in objects], 'settings': _plain(settings or {})}
+        if infrared:
+            record['infrared'] = _plain(infrared)
         (partial / 'scene.json').write_text(json.dumps(record, indent=1, allow_nan=False))
         if path.exists():
             shutil.rmtree(path)
@@ -256,10 +291,20 @@ def _write_frames(folder: Path, frames: Iterable[SceneFrame],
                 raise ValueError(f'{layer} of frame {index} is {image.shape}; the camera has '
                                  f'({camera.height}, {camera.width}) pixels (height, width)')
             WRITERS[layer](folder / layer / f'{index:06d}{LAYERS[layer]}', image)
+        disparity = getattr(item, 'sensor_disparity', None)
+        if disparity is not None:
+            (folder / 'sensor_disparity').mkdir(exist_ok=True)
+            write_depth_exr(folder / 'sensor_disparity' / f'{index:06d}.exr', disparity)
         poses.append(item.T_world_camera)
     if not poses:
         raise ValueError('a scene needs at least one frame; none was given')
     return layers, poses
+
+
+def _write_meshes(folder: Path, meshes: dict[int, tuple[np.ndarray, np.ndarray]]) -> None:
+    for instance, (vertices, triangles) in meshes.items():
+        folder.mkdir(exist_ok=True)
+        write_mesh(folder / f'{instance:04d}.ply', vertices, triangles)
 
 
 def frame_layers(item: SceneFrame) -> dict[str, np.ndarray]:

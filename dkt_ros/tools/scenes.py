@@ -8,15 +8,17 @@ import numpy as np
 from rich.table import Table
 
 from dkt_ros.data.scene_check import check_scene
-from dkt_ros.data.scenes import SceneFrame, list_scenes, open_scene
+from dkt_ros.data.scenes import Scene, SceneFrame, list_scenes, open_scene
 from dkt_ros.errors import UserError
 from dkt_ros.material import Material
 from dkt_ros.metrics import average, depth_metrics
 from dkt_ros.tools.baselines.filled import fill_holes
 from dkt_ros.tools.montage import scene_panels, write_montage
+from dkt_ros.tools.turntable import write_turntable
 
 FILLED_MAE_M = (0.030, 0.070)
 FILLED_DELTA_105 = (0.30, 0.55)
+CONTACT_TILE_WIDTH = 200
 MIN_GLASS = 0.02
 MIN_HEIGHT_M = 0.060
 
@@ -36,18 +38,39 @@ def run_check(folder: str | Path, every: int = 1) -> dict:
             'problems': [problem for path in paths for problem in check_scene(path, every)]}
 
 
-def run_show(folder: str | Path, out: str | Path, num_scenes: int, num_frames: int) -> dict:
-    """Draw the first frames of the first scenes, one picture a scene; return the files written."""
+def run_show(folder: str | Path, out: str | Path, num_scenes: int, num_frames: int,
+             turntable: bool = True) -> dict:
+    """
+    Draw the first frames of the first scenes, a contact sheet of them all, and turntables.
+
+    Returns
+    -------
+    dict
+        `pictures`: one a scene and contact.png; `videos`: one a scene that has depth and poses.
+
+    """
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
-    written = []
+    pictures, videos, sheet, titles = [], [], [], []
     for path in list_scenes(folder)[:num_scenes]:
         scene = open_scene(path)
         picture = out / f'{path.name}.png'
         rows = [scene_panels(item) for item in scene[:num_frames]]
         write_montage(picture, rows, [f'{scene.name} frame {i}' for i in range(len(rows))])
-        written.append(str(picture))
-    return {'pictures': written}
+        pictures.append(str(picture))
+        sheet.append(rows[0])
+        titles.append(_title(scene))
+        if turntable and 'depth' in scene.layers and scene.poses is not None:
+            videos.append(str(write_turntable(out / f'{path.name}.mp4', scene)))
+    contact = out / 'contact.png'
+    write_montage(contact, sheet, titles, CONTACT_TILE_WIDTH)
+    return {'pictures': [*pictures, str(contact)], 'videos': videos}
+
+
+def _title(scene: Scene) -> str:
+    drawn = [str(scene.settings[key]) for key in ('place', 'arrangement', 'path')
+             if key in scene.settings]
+    return ', '.join([scene.name, *drawn, f'{len(scene.objects)} things'])
 
 
 def run_stats(folder: str | Path, every: int = 1) -> dict:

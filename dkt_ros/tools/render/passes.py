@@ -63,3 +63,23 @@ def camera_normals(normals_world: np.ndarray, T_world_camera: np.ndarray,
     away = np.sum(normals * camera.rays(), axis=-1) > 0
     normals[away] *= -1
     return normals.astype(np.float32)
+
+
+def shoot(linear: np.ndarray, noise: float, rng: np.random.Generator) -> np.ndarray:
+    """
+    Add the noise of an image sensor to exposed linear RGB (H, W, 3).
+
+    Photons give a standard deviation of `noise` * sqrt(level), the read-out a tenth of `noise`.
+    """
+    if noise == 0.0:
+        return linear
+    spread = noise * np.sqrt(np.clip(linear, 0.0, 1.0) + 0.01)
+    return linear + (spread * rng.standard_normal(linear.shape)).astype(np.float32)
+
+
+def read_infrared(path: str | Path) -> np.ndarray:
+    """Read one infrared image of the worker: mean of the channels, (H, W) float32, linear."""
+    with OpenEXR.File(str(path), separate_channels=True) as exr:
+        channels = {name.rsplit('.', 1)[1]: channel.pixels
+                    for name, channel in exr.channels().items()}
+    return np.mean([channels[c] for c in 'RGB'], axis=0, dtype=np.float32)

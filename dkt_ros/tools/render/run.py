@@ -7,9 +7,11 @@ so a run that was killed goes on where it stopped.
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import os
 import shutil
+import socket
 import subprocess
 import tempfile
 import threading
@@ -17,7 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from queue import Queue
 
-import numpy as np
+import psutil
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -27,25 +29,20 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from dkt_ros.camera import PinholeCamera
 from dkt_ros.config import RenderConfig
-from dkt_ros.data.scenes import SceneFrame, is_scene, write_scene
-from dkt_ros.errors import UserError
-from dkt_ros.frame import Frame
-from dkt_ros.material import Material
-from dkt_ros.tools.render.passes import auto_exposure, camera_normals, read_passes, to_srgb
-from dkt_ros.tools.render.sensor import simulate_sensor
+from dkt_ros.data.scenes import is_scene
+from dkt_ros.errors import RunError, UserError
+from dkt_ros.tools.render.assemble import accept_scene, infrared_spec, scene_name
+from dkt_ros.tools.render.cameras import intrinsics
+from dkt_ros.tools.render.media import media_files
 from dkt_ros.tools.render.setup import find_interpreter
 
 WORKER = Path(__file__).parent / 'worker' / 'main.py'
 MAX_ATTEMPTS = 6
 ATTEMPT_SEED = 1 << 32
 """Attempt k of scene i draws from seed i + k * ATTEMPT_SEED: apart from every other scene."""
-
-
-def scene_name(seed: int) -> str:
-    """Return the folder name of the scene with this seed."""
-    return f'scene_{seed:08d}'
+WORK_PREFIX = '.render-'
+SCENE_BYTES_A_PIXEL, RAW_BYTES_A_PIXEL = 16, 44
 
 
 def run_render(out: str | Path, num_scenes: int, seed: int = 0,
@@ -71,28 +68,64 @@ def run_render(out: str | Path, num_scenes: int, seed: int = 0,
                         'and a shard i/n with 0 <= i < n')
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
+    clear_remains(out)
     seeds = [seed + i for i in range(num_scenes) if i % count == index]
     pending = [s for s in seeds if not is_scene(out / scene_name(s))]
     done = {'rendered': 0, 'skipped': len(seeds) - len(pending), 'rejected': 0}
     if pending:
         interpreter = find_interpreter(config.interpreter)
-        with tempfile.TemporaryDirectory(prefix='.render-', dir=out) as work:
+        require_space(out, len(pending), config)
+        with tempfile.TemporaryDirectory(prefix=work_prefix(os.getpid()), dir=out) as work:
             _render_pending(pending, out, Path(work), interpreter, config, done)
     write_manifest(out, config)
     return done
+
+
+def work_prefix(pid: int) -> str:
+    """Return how the names of this process's temporary folders begin."""
+    return f'{WORK_PREFIX}{socket.gethostname()}-{pid}-'
+
+
+def clear_remains(out: Path) -> None:
+    """Remove what killed runs on this machine left behind; another machine's may be alive."""
+    own = f'{WORK_PREFIX}{socket.gethostname()}-'
+    for path in out.glob('.*'):
+        if path.name.startswith(own):
+            pid = path.name.removeprefix(own).partition('-')[0]
+        elif path.name.startswith('.scene_') and '.partial-' in path.name:
+            pid = path.name.rpartition('-')[2]
+        else:
+            continue
+        if pid.isdecimal() and not psutil.pid_exists(int(pid)):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def require_space(out: Path, num_scenes: int, config: RenderConfig) -> None:
+    """Raise RunError if the disk has no room for `num_scenes` scenes and the raw passes."""
+    pixels = config.width * config.height * config.num_frames
+    workers = min(config.workers or os.cpu_count() or 1, num_scenes)
+    needed = pixels * (num_scenes * SCENE_BYTES_A_PIXEL + workers * RAW_BYTES_A_PIXEL)
+    free = shutil.disk_usage(out).free
+    if free < needed:
+        raise RunError(f'{out} has {free / 1e9:.2f} GB free and {num_scenes} scenes of '
+                       f'{config.num_frames} frames at {config.width}x{config.height} may take '
+                       f'{needed / 1e9:.2f} GB; free some, or render fewer or smaller ones')
 
 
 def _render_pending(pending, out, work, interpreter, config, done) -> None:
     attempt = {s: 0 for s in pending}
     columns = (TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(),
                TimeElapsedColumn(), TimeRemainingColumn())
+    media, infrared = media_files(config), infrared_spec(config, work)
     with Progress(*columns) as progress:
         task = progress.add_task(f'rendering into {out}', total=len(pending))
         while attempt:
-            specs = [scene_spec(s, k, config) for s, k in attempt.items()]
+            specs = [{**scene_spec(s, k, config), 'infrared': infrared, **media}
+                     for s, k in attempt.items()]
             for record in rendered_records(specs, work, interpreter, config.workers):
                 scene_seed = record['scene_seed']
-                if accept_scene(record, work, out, config):
+                require_space(out, 1, config)
+                if 'failed' not in record and _accept(record, work, out, config):
                     attempt.pop(scene_seed)
                     done['rendered'] += 1
                     progress.advance(task)
@@ -100,17 +133,34 @@ def _render_pending(pending, out, work, interpreter, config, done) -> None:
                 done['rejected'] += 1
                 attempt[scene_seed] += 1
                 if attempt[scene_seed] >= MAX_ATTEMPTS:
-                    raise UserError(
-                        f'scene {scene_seed} shows less than {config.min_glass:.0%} glass in '
-                        f'{MAX_ATTEMPTS} attempts; lower min_glass or move the camera nearer')
+                    raise UserError(_hopeless(scene_seed, record, config))
+
+
+def _accept(record: dict, work: Path, out: Path, config: RenderConfig) -> bool:
+    try:
+        return accept_scene(record, work, out, config)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise RunError(f'the disk of {out} is full; what is written so far is whole: free some '
+                       'space and give the same command again') from error
+
+
+def _hopeless(seed: int, record: dict, config: RenderConfig) -> str:
+    if 'failed' in record:
+        return (f'scene {seed} failed {MAX_ATTEMPTS} times ({record["failed"]}); lower '
+                'min_objects or raise settle_s')
+    return (f'scene {seed} shows less than {config.min_glass:.0%} glass in {MAX_ATTEMPTS} '
+            'attempts; lower min_glass or move the camera nearer')
 
 
 def scene_spec(seed: int, attempt: int, config: RenderConfig) -> dict:
     """Return what the worker needs to draw one attempt at one scene."""
     spec = {key: value for key, value in dataclasses.asdict(config).items()
-            if key not in ('sensor', 'interpreter', 'workers', 'preset', 'min_glass', 'exposure')}
+            if key not in ('sensor', 'interpreter', 'workers', 'min_glass', 'exposure')}
     return {**spec, 'name': f'{scene_name(seed)}_{attempt}', 'scene_seed': seed,
-            'seed': seed + attempt * ATTEMPT_SEED, 'threads': 1}
+            'seed': seed + attempt * ATTEMPT_SEED, 'threads': 1, 'infrared': None,
+            'intrinsics': intrinsics(config), 'hdri_files': [], 'texture_files': []}
 
 
 def rendered_records(specs: list[dict], work: Path, interpreter: Path,
@@ -124,7 +174,7 @@ def rendered_records(specs: list[dict], work: Path, interpreter: Path,
         if workers == 1:
             share = [dict(spec, threads=0) for spec in share]
         job = work / f'job_{number}.json'
-        job.write_text(json.dumps({'out': str(work), 'scenes': share}))
+        job.write_text(json.dumps({'out': str(work), 'parent': os.getpid(), 'scenes': share}))
         log = open(work / f'worker_{number}.log', 'w')  # noqa: SIM115 - lives with the process
         process = subprocess.Popen([str(interpreter), str(WORKER), str(job)], text=True,
                                    stdout=subprocess.PIPE, stderr=log)
@@ -160,58 +210,10 @@ def _tail(path: Path) -> str:
     return ' / '.join(path.read_text(errors='replace').strip().splitlines()[-3:])
 
 
-def accept_scene(record: dict, work: Path, out: Path, config: RenderConfig) -> bool:
-    """Write the scene folder of a drawn scene if it shows enough glass; drop the raw passes."""
-    folder = work / f'{record["name"]}.frames'
-    try:
-        frames = list(scene_frames(record, folder, config))
-        glass = np.mean([np.mean(f.material == Material.TRANSPARENT) for f in frames])
-        if glass < config.min_glass:
-            return False
-        seed = record['scene_seed']
-        write_scene(out / scene_name(seed), name=scene_name(seed), seed=seed,
-                    preset=config.preset, fps=config.fps, camera=frames[0].frame.camera,
-                    frames=frames, objects=[object_record(item) for item in record['objects']],
-                    settings={'render': config.to_dict(), 'blender': record['blender'],
-                              'attempt_seed': record['seed']})
-        return True
-    finally:
-        shutil.rmtree(folder)
-
-
-def object_record(item: dict) -> dict:
-    """Return an object of the worker in the scene folder's terms."""
-    return {'instance': item['instance'], 'family': item['family'], 'material': item['material'],
-            'material_class': Material(item['material_class']).label, 'lying': item['lying'],
-            'size_m': [2 * item['radius_m'], 2 * item['radius_m'], item['height_m']],
-            'T_world_object': item['T_world_object']}
-
-
-def scene_frames(record: dict, folder: Path, config: RenderConfig) -> Iterator[SceneFrame]:
-    """Yield the frames of a drawn scene: exposed, in the optical frame, with a sensor's depth."""
-    width, height, fx = record['width'], record['height'], record['fx']
-    # Blender's principal point is the image centre; pixel centres lie on integers.
-    camera = PinholeCamera(width, height, fx, fx, (width - 1) / 2, (height - 1) / 2)
-    rng = np.random.default_rng((record['seed'], 3))
-    gain = None
-    for index, pose in enumerate(record['T_world_camera']):
-        passes = read_passes(folder / f'{index:04d}.exr')
-        if gain is None:
-            gain = auto_exposure(passes['linear'], rng.uniform(*config.exposure))
-        pose = np.asarray(pose)
-        sensor = simulate_sensor(passes['depth'], passes['material'], passes['instance'], fx,
-                                 config.sensor, record['seed'], index)
-        yield SceneFrame(
-            index, Frame(to_srgb(gain * passes['linear']), round(index * 1e9 / config.fps),
-                         camera, sensor),
-            passes['depth'], camera_normals(passes['normals_world'], pose, camera),
-            passes['instance'], passes['material'], pose)
-
-
 def write_manifest(out: Path, config: RenderConfig) -> None:
     """Write manifest.json: which scenes lie in the folder and how they were made."""
     scenes = sorted(path.parent.name for path in out.glob('scene_*/scene.json'))
-    temporary = out / '.manifest.json.tmp'
+    temporary = out / f'.manifest.json.{os.getpid()}.tmp'
     temporary.write_text(json.dumps({'format': 'dkt-scenes/1', 'num_scenes': len(scenes),
                                      'scenes': scenes, 'render': config.to_dict()}, indent=1))
     temporary.replace(out / 'manifest.json')

@@ -16,9 +16,15 @@ from pathlib import Path
 
 import bpy
 import numpy as np
+from mathutils import Matrix
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
+import compose  # noqa: E402
+import infrared  # noqa: E402
 import scene as tabletop  # noqa: E402
+
+OPTICAL_TO_BLENDER = np.diag([1.0, -1.0, -1.0, 1.0])
+DEVICES = ('OPTIX', 'CUDA', 'HIP', 'METAL', 'ONEAPI')
 
 
 def hdri_folder() -> str:
@@ -29,14 +35,40 @@ def hdri_folder() -> str:
     return str(folder)
 
 
+def choose_device(wanted: str) -> str:
+    """Switch Cycles to the first kind of device that is there; returns it, or CPU."""
+    if wanted == 'cpu':
+        return 'CPU'
+    preferences = bpy.context.preferences.addons['cycles'].preferences
+    for kind in DEVICES if wanted == 'auto' else (wanted.upper(),):
+        try:
+            preferences.compute_device_type = kind
+        except TypeError:
+            continue  # this Blender is built without it
+        preferences.get_devices()
+        found = [device for device in preferences.devices if device.type == kind]
+        if found:
+            for device in preferences.devices:
+                device.use = device.type == kind
+            return kind
+    if wanted != 'auto':
+        raise SystemExit(f'no {wanted} device is here; allowed: auto, cpu, '
+                         f'{", ".join(DEVICES).lower()}')
+    preferences.compute_device_type = 'NONE'
+    return 'CPU'
+
+
 def configure(spec: dict) -> None:
     """Set up Cycles, the denoiser, the passes and multilayer EXR output."""
+    device = choose_device(spec['device'])
     scene = bpy.context.scene
     scene.render.engine = 'CYCLES'
     cycles = scene.cycles
-    cycles.device, cycles.samples, cycles.seed = 'CPU', spec['samples'], spec['seed'] % 2**31
+    cycles.device = 'CPU' if device == 'CPU' else 'GPU'
+    cycles.samples, cycles.seed = spec['samples'], spec['seed'] % 2**31
     cycles.use_adaptive_sampling = False
-    cycles.use_denoising, cycles.denoiser = True, 'OPENIMAGEDENOISE'
+    cycles.use_denoising = True
+    cycles.denoiser = 'OPTIX' if device == 'OPTIX' else 'OPENIMAGEDENOISE'
     cycles.denoising_prefilter = 'FAST'
     cycles.max_bounces, cycles.transmission_bounces, cycles.transparent_max_bounces = 10, 10, 8
     cycles.diffuse_bounces, cycles.glossy_bounces = 2, 4
@@ -56,41 +88,126 @@ def configure(spec: dict) -> None:
 
 
 def add_camera(spec: dict):
-    """Add the camera with the intrinsics of `spec` (square pixels, centred)."""
+    """Add the camera with the intrinsics of `spec`: fx, fy and, if not the middle, cx, cy."""
+    width, height = spec['width'], spec['height']
     data = bpy.data.cameras.new('camera')
     data.sensor_fit, data.sensor_width = 'HORIZONTAL', 36.0
-    data.lens = spec['fx'] / spec['width'] * data.sensor_width
+    data.lens = spec['fx'] / width * data.sensor_width
+    data.shift_x = ((width - 1) / 2 - spec['cx']) / width
+    # A vertical shift counts in widths, of pixels as high as they are wide.
+    data.shift_y = (spec['cy'] - (height - 1) / 2) * (spec['fx'] / spec['fy']) / width
     data.clip_start, data.clip_end = 0.01, 20.0
+    render = bpy.context.scene.render
+    render.pixel_aspect_x, render.pixel_aspect_y = 1.0, 1.0
+    if spec['fx'] > spec['fy']:
+        render.pixel_aspect_y = spec['fx'] / spec['fy']
+    elif spec['fx'] < spec['fy']:
+        render.pixel_aspect_x = spec['fy'] / spec['fx']
     item = bpy.data.objects.new('camera', data)
     bpy.context.collection.objects.link(item)
     bpy.context.scene.camera = item
     return item
 
 
+def export_meshes(frames: Path) -> None:
+    """Write vertices [m] and triangles of each instance, in the object's frame."""
+    for item in bpy.data.objects:
+        if item.type != 'MESH' or not item.pass_index:
+            continue
+        mesh = item.data
+        mesh.calc_loop_triangles()
+        vertices = np.empty(3 * len(mesh.vertices), np.float32)
+        triangles = np.empty(3 * len(mesh.loop_triangles), np.int32)
+        mesh.vertices.foreach_get('co', vertices)
+        mesh.loop_triangles.foreach_get('vertices', triangles)
+        np.savez(frames / f'mesh_{item.pass_index:04d}.npz', vertices=vertices.reshape(-1, 3),
+                 triangles=triangles.reshape(-1, 3))
 
-def render_scene(spec: dict, out: Path) -> dict:
+
+def draw_camera(spec: dict, rng: np.random.Generator) -> None:
+    """Fill in the intrinsics that the job leaves to chance."""
+    width, height = spec['width'], spec['height']
+    drawn = float(width * rng.uniform(*spec['focal_widths']))
+    given = spec['intrinsics'] or (drawn, drawn, (width - 1) / 2, (height - 1) / 2)
+    spec.update(zip(('fx', 'fy', 'cx', 'cy'), given))
+
+
+def build(spec: dict, rng: np.random.Generator) -> tuple[list[dict], list[Matrix], dict]:
+    """Build the scene; return its objects, the camera's poses as Blender has them, and notes."""
+    if spec['preset'] == 'tabletop-v1':
+        spec['hdri_folder'] = hdri_folder()
+        records = tabletop.build(spec, rng)
+        return records, tabletop.camera_path(spec, rng), {}
+    spec['hdri_files'] = spec['hdri_files'] or sorted(
+        str(path) for path in Path(hdri_folder()).glob('*.exr'))
+    records, poses, notes = compose.compose(spec, rng)
+    return records, [Matrix(pose @ OPTICAL_TO_BLENDER) for pose in poses], notes
+
+
+def animate(camera, path: list[Matrix], shutter: float) -> None:
+    """Move the camera from pose to pose in a straight line, for motion blur."""
+    camera.rotation_mode = 'QUATERNION'
+    last = None
+    for index, pose in enumerate(path):
+        place, turn, _ = pose.decompose()
+        if last is not None and turn.dot(last) < 0:
+            turn.negate()
+        last = turn
+        camera.location, camera.rotation_quaternion = place, turn
+        for channel in ('location', 'rotation_quaternion'):
+            camera.keyframe_insert(channel, frame=index)
+    for curve in camera.animation_data.action.fcurves:
+        for key in curve.keyframe_points:
+            key.interpolation = 'LINEAR'
+    bpy.context.scene.render.motion_blur_shutter = shutter
+
+
+def render_frame(spec: dict, camera, index: int, path: list[Matrix], frames: Path) -> None:
+    """Render one frame; with motion blur the passes come from a second, sharp picture."""
+    scene = bpy.context.scene
+    scene.cycles.seed = (spec['seed'] * 131 + index) % 2**31
+    if spec['motion_blur'] > 0:
+        scene.frame_set(index)
+        scene.render.use_motion_blur = True
+        scene.render.filepath = str(frames / f'{index:04d}_blurred.exr')
+        bpy.ops.render.render(write_still=True)
+        scene.render.use_motion_blur, scene.cycles.samples = False, 1
+    else:
+        camera.matrix_world = path[index]
+    scene.render.filepath = str(frames / f'{index:04d}.exr')
+    bpy.ops.render.render(write_still=True)
+    scene.cycles.samples = spec['samples']
+
+
+def render_scene(spec: dict, out: Path, parent: int) -> dict:
     """Render all frames of one scene; return its record."""
+    clock = [time.monotonic()]
     rng = np.random.default_rng(spec['seed'])
     spec['azimuth_rad'] = float(rng.uniform(0, 2 * math.pi))
-    spec['hdri_folder'] = hdri_folder()
-    spec['fx'] = float(spec['width'] * rng.uniform(*spec['focal_widths']))
-    records = tabletop.build(spec, rng)
+    draw_camera(spec, rng)
+    records, path, notes = build(spec, rng)
     configure(spec)
     camera = add_camera(spec)
     frames = out / f'{spec["name"]}.frames'
     frames.mkdir(parents=True, exist_ok=True)
-    poses = []
-    for index, pose in enumerate(tabletop.camera_path(spec, rng)):
-        camera.matrix_world = pose
-        bpy.context.scene.render.filepath = str(frames / f'{index:04d}.exr')
-        bpy.context.scene.cycles.seed = (spec['seed'] * 131 + index) % 2**31
-        bpy.ops.render.render(write_still=True)
-        # Blender looks along -z with y up; the optical frame looks along +z with y down.
-        optical = np.array(pose) @ np.diag([1.0, -1.0, -1.0, 1.0])
-        poses.append(optical.tolist())
-    return {'name': spec['name'], 'seed': spec['seed'], 'fx': spec['fx'], 'objects': records,
-            'width': spec['width'], 'height': spec['height'], 'T_world_camera': poses,
-            'blender': bpy.app.version_string}
+    export_meshes(frames)
+    if spec['motion_blur'] > 0:
+        animate(camera, path, spec['motion_blur'])
+    clock.append(time.monotonic())
+    for index in range(len(path)):
+        if os.getppid() != parent:
+            raise SystemExit('the process that started this one is gone')
+        render_frame(spec, camera, index, path, frames)
+    clock.append(time.monotonic())
+    if spec['infrared']:
+        infrared.render_pairs(spec, path, camera, frames)
+    clock.append(time.monotonic())
+    seconds = dict(zip(('build', 'frames', 'infrared'), np.diff(clock).tolist()))
+    # Blender looks along -z with y up; the optical frame looks along +z with y down.
+    poses = [(np.array(pose) @ OPTICAL_TO_BLENDER).tolist() for pose in path]
+    return {'name': spec['name'], 'seed': spec['seed'], 'objects': records, 'scene': notes,
+            **{key: spec[key] for key in ('width', 'height', 'fx', 'fy', 'cx', 'cy')},
+            'T_world_camera': poses, 'blender': bpy.app.version_string, 'seconds': seconds}
 
 
 def main() -> None:
@@ -100,13 +217,14 @@ def main() -> None:
     protocol = os.fdopen(os.dup(1), 'w', buffering=1)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # Blender prints a line a frame
     for spec in job['scenes']:
-        started = time.monotonic()
-        record = render_scene(spec, out)
+        try:
+            record = render_scene(spec, out, job['parent'])
+        except compose.NoRest as error:
+            record = {'name': spec['name'], 'seed': spec['seed'], 'failed': str(error)}
         temporary = out / f'{spec["name"]}.json.tmp'
         temporary.write_text(json.dumps(record))
         temporary.replace(out / f'{spec["name"]}.json')
-        protocol.write(json.dumps({'done': spec['name'],
-                                   'seconds': time.monotonic() - started}) + '\n')
+        protocol.write(json.dumps({'done': spec['name']}) + '\n')
 
 
 if __name__ == '__main__':

@@ -1,0 +1,98 @@
+"""What a set will take: time, disk and money, from one scene that is really rendered."""
+from __future__ import annotations
+
+import dataclasses
+import os
+import tempfile
+import time
+from pathlib import Path
+
+from rich.table import Table
+
+from dkt_ros.config import RenderConfig
+from dkt_ros.tools.render.assemble import (
+    accept_scene,
+    infrared_spec,
+    scene_name,
+    stereo_frames,
+)
+from dkt_ros.tools.render.media import media_files
+from dkt_ros.tools.render.run import rendered_records, scene_spec
+from dkt_ros.tools.render.setup import find_interpreter
+
+MEASURED_FRAMES = 2
+
+
+def measure_scene(config: RenderConfig, seed: int = 0) -> dict:
+    """
+    Render a scene of few frames and time its parts.
+
+    Returns
+    -------
+    dict
+        Seconds: `start` (of Blender, once a worker), `build` (a scene), `frame`, `pair` (of
+        infrared images), `write` (a frame, with the sensor); `frame_bytes` and `scene_bytes`.
+
+    """
+    short = dataclasses.replace(config, num_frames=min(config.num_frames, MEASURED_FRAMES),
+                                min_glass=0.0, workers=1)
+    interpreter = find_interpreter(config.interpreter)
+    with tempfile.TemporaryDirectory(prefix='dkt-estimate-') as folder:
+        out = Path(folder)
+        spec = {**scene_spec(seed, 0, short), **media_files(short),
+                'infrared': infrared_spec(short, out)}
+        begin = time.monotonic()
+        record = next(r for r in rendered_records([spec], out, interpreter, 1))
+        drawn = time.monotonic()
+        accept_scene(record, out, out, short)
+        written = time.monotonic()
+        scene = out / scene_name(seed)
+        sizes = {path: path.stat().st_size for path in scene.rglob('*') if path.is_file()}
+        frames = sum(size for path, size in sizes.items()
+                     if path.parent.name not in ('meshes', scene.name))
+        seconds, pairs = record['seconds'], len(stereo_frames(short))
+        return {'start': drawn - begin - sum(seconds.values()), 'build': seconds['build'],
+                'frame': seconds['frames'] / short.num_frames,
+                'pair': seconds['infrared'] / max(pairs, 1),
+                'write': (written - drawn) / short.num_frames,
+                'frame_bytes': frames / short.num_frames,
+                'scene_bytes': sum(sizes.values()) - frames}
+
+
+def estimate(num_scenes: int, config: RenderConfig, measured: dict | None = None) -> dict:
+    """
+    Extrapolate a measured scene.
+
+    A worker draws with one processor core; one process writes what all of them drew.
+
+    Returns
+    -------
+    dict
+        `hours` on this machine, `core_hours`, `gigabytes`, `cost`, `seconds_per_frame` (of one
+        core) and what was `measured`.
+
+    """
+    measured = measured or measure_scene(config)
+    cores = min(config.workers or os.cpu_count() or 1, num_scenes)
+    frames, pairs = config.num_frames, len(stereo_frames(config))
+    drawing = measured['build'] + frames * measured['frame'] + pairs * measured['pair']
+    writing = frames * measured['write']
+    core_seconds = num_scenes * (drawing + writing) + cores * measured['start']
+    elapsed = max(core_seconds / cores, num_scenes * writing)
+    size = num_scenes * (frames * measured['frame_bytes'] + measured['scene_bytes'])
+    return {'num_scenes': num_scenes, 'num_frames': num_scenes * frames, 'cores': cores,
+            'hours': elapsed / 3600, 'core_hours': core_seconds / 3600, 'gigabytes': size / 1e9,
+            'cost': core_seconds / 3600 * config.cost_per_hour,
+            'seconds_per_frame': (drawing + writing) / frames, 'measured': measured}
+
+
+def estimate_table(figures: dict) -> Table:
+    """Return the estimate as a table."""
+    table = Table(title=f'{figures["num_scenes"]} scenes, {figures["num_frames"]} frames')
+    for title in ('time here', 'core hours', 'disk', 'cost', 'a frame, one core'):
+        table.add_column(title, justify='right')
+    hours = figures['hours']
+    table.add_row(f'{hours:.1f} h' if hours < 48 else f'{hours / 24:.1f} days',
+                  f'{figures["core_hours"]:.1f}', f'{figures["gigabytes"]:.2f} GB',
+                  f'{figures["cost"]:.2f}', f'{figures["seconds_per_frame"]:.2f} s')
+    return table

@@ -1,0 +1,148 @@
+"""Where things lie: table, tray, bin, cluttered desk. numpy only; no bpy."""
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from boxes import Box
+
+PLACES = ('tabletop', 'tray', 'bin', 'desk')
+TABLE_M = 0.04
+CLUTTER_M = (0.30, 0.55)
+"""Clutter stands at this distance from the middle of a desk [m]."""
+
+
+@dataclass
+class Piece:
+    """A box of furniture and the name of its material; pieces of one name share it."""
+
+    box: Box
+    material: str
+
+
+@dataclass
+class Place:
+    """
+    Somewhere for things to lie, its middle at the origin, its floor near z = 0.
+
+    Attributes
+    ----------
+    pieces : list of Piece
+    half : (float, float)
+        Half sides of the region that things start over [m].
+    floor_m : float
+        Height of what they fall on [m].
+    elevation_rad : (float, float)
+        Range of the camera's elevation that sees into it.
+    reach_m : float
+        Things farther from the middle have left [m].
+    crowd : float
+        How many times as many things as on a table.
+
+    """
+
+    pieces: list[Piece]
+    half: tuple[float, float]
+    floor_m: float = 0.0
+    elevation_rad: tuple[float, float] = (0.3, 1.1)
+    reach_m: float = 0.4
+    crowd: float = 1.0
+
+    @property
+    def boxes(self) -> list[Box]:
+        """Return all boxes, for the solver."""
+        return [piece.box for piece in self.pieces]
+
+
+def upright(x: float, y: float, z: float, yaw: float = 0.0) -> np.ndarray:
+    """Return the pose (4, 4) at (x, y, z) [m], turned by `yaw` [rad] about z."""
+    pose = np.eye(4)
+    pose[:2, :2] = [[math.cos(yaw), -math.sin(yaw)], [math.sin(yaw), math.cos(yaw)]]
+    pose[:3, 3] = x, y, z
+    return pose
+
+
+def draw_place(name: str, spread_m: float, azimuth_rad: float,
+               rng: np.random.Generator) -> Place:
+    """
+    Draw a place.
+
+    Parameters
+    ----------
+    name : str
+        One of `PLACES`.
+    spread_m : float
+        Radius that things are spread over on an open table [m].
+    azimuth_rad : float
+        Where the camera stands; clutter keeps out of its way.
+
+    """
+    if name in ('tray', 'bin'):
+        return _vessel(name, azimuth_rad, rng)
+    if name == 'desk':
+        return _desk(spread_m, azimuth_rad, rng)
+    half = (0.8 * spread_m, 0.8 * spread_m)
+    return Place([_table(4.0, 4.0)], half, reach_m=2.2 * spread_m)
+
+
+def _table(x: float, y: float, yaw: float = 0.0) -> Piece:
+    return Piece(Box((x, y, TABLE_M), upright(0, 0, -TABLE_M / 2, yaw)), 'table')
+
+
+def _vessel(name: str, azimuth: float, rng: np.random.Generator) -> Place:
+    """Draw an open box of five boards on a table: a shallow tray or a deep bin."""
+    x, y = rng.uniform(0.30, 0.42), rng.uniform(0.22, 0.32)
+    rim = rng.uniform(0.012, 0.035) if name == 'tray' else rng.uniform(0.09, 0.16)
+    board = rng.uniform(0.003, 0.007)
+    # The long side faces the camera, about.
+    yaw = azimuth + math.pi / 2 + rng.uniform(-0.5, 0.5)
+    turn = upright(0, 0, 0, yaw)
+
+    def part(size, place):
+        return Piece(Box(size, turn @ upright(*place)), name)
+
+    pieces = [_table(4.0, 4.0), part((x, y, board), (0, 0, board / 2))]
+    for side in (-1, 1):
+        pieces.append(part((board, y, rim), (side * (x + board) / 2, 0, rim / 2)))
+        pieces.append(part((x + 2 * board, board, rim), (0, side * (y + board) / 2, rim / 2)))
+    elevation = (0.45, 1.2) if name == 'tray' else (0.85, 1.4)
+    return Place(pieces, (0.32 * min(x, y), 0.32 * min(x, y)), board, elevation,
+                 0.5 * math.hypot(x, y), 1.5 if name == 'bin' else 1.0)
+
+
+def _desk(spread: float, azimuth: float, rng: np.random.Generator) -> Place:
+    """Draw a desk with an edge, and books, boxes and a screen around its middle."""
+    yaw = azimuth + rng.choice([0.0, math.pi / 2]) + rng.uniform(-0.2, 0.2)
+    pieces = [_table(rng.uniform(1.2, 1.8), rng.uniform(1.0, 1.4), yaw)]
+    taken: list[float] = []
+    for index in range(int(rng.integers(3, 8))):
+        angle = azimuth + math.pi + rng.uniform(-2.0, 2.0)
+        if any(abs(math.remainder(angle - other, 2 * math.pi)) < 0.5 for other in taken):
+            continue
+        taken.append(angle)
+        away = rng.uniform(*CLUTTER_M) + spread - 0.17
+        place = (away * math.cos(angle), away * math.sin(angle))
+        pieces += _clutter(place, angle + rng.uniform(-0.5, 0.5), index, rng)
+    return Place(pieces, (0.75 * spread, 0.75 * spread), 0.0, (0.3, 1.1), 2.2 * spread)
+
+
+def _clutter(place: tuple[float, float], yaw: float, index: int,
+             rng: np.random.Generator) -> list[Piece]:
+    """Draw a pile of books, a carton or a screen."""
+    kind = rng.choice(3, p=[0.5, 0.35, 0.15])
+    if kind == 2:
+        size = (0.02, rng.uniform(0.4, 0.6), rng.uniform(0.25, 0.35))
+        return [Piece(Box(size, upright(*place, size[2] / 2 + 0.08, yaw)), f'clutter_{index}'),
+                Piece(Box((0.06, 0.06, 0.09), upright(*place, 0.045, yaw)), f'clutter_{index}')]
+    if kind == 1:
+        size = tuple(rng.uniform([0.06, 0.06, 0.05], [0.16, 0.2, 0.2]))
+        return [Piece(Box(size, upright(*place, size[2] / 2, yaw)), f'clutter_{index}')]
+    pile, z = [], 0.0
+    for book in range(int(rng.integers(1, 5))):
+        size = (rng.uniform(0.11, 0.17), rng.uniform(0.16, 0.24), rng.uniform(0.008, 0.035))
+        turned = yaw + rng.uniform(-0.3, 0.3)
+        pile.append(Piece(Box(size, upright(*place, z + size[2] / 2, turned)),
+                          f'clutter_{index}_{book}'))
+        z += size[2]
+    return pile
