@@ -47,6 +47,8 @@ def main():
                       'T_world_camera': [pose.tolist()] * spec['num_frames'], 'blender': 'stub',
                       'seconds': {'build': 1.0, 'frames': 0.5, 'infrared': 0.0}}
         (out / f'{spec["name"]}.json').write_text(json.dumps(record))
+        sys.stdout.write(json.dumps({'done': spec['name']}) + '\n')
+        sys.stdout.flush()
 
 
 if __name__ == '__main__':
