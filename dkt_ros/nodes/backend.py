@@ -57,7 +57,7 @@ class ModelBackend:
         except ImportError as error:
             raise UserError('torch is not installed, and the model needs it: '
                             'pip install torch') from error
-        from dkt_ros.model.loading import choose_device
+        from dkt_ros.model.loading import choose_device, lay_out_for_speed
         from dkt_ros.model.pipeline import DKTPipeline
         from dkt_ros.resources import resolve_model
         from dkt_ros.stream import DKTStream
@@ -65,7 +65,8 @@ class ModelBackend:
                                torch.cuda.device_count())
         dtype = torch.float32 if device == 'cpu' else torch.bfloat16
         folder = resolve_model(config.model)
-        self._pipeline = DKTPipeline.from_pretrained(folder, torch_dtype=dtype).to(device)
+        self._pipeline = lay_out_for_speed(
+            DKTPipeline.from_pretrained(folder, torch_dtype=dtype).to(device))
         if config.normals.source == 'model' and 'normal' not in self._pipeline.tasks:
             raise UserError(f'normals.source is model, but {folder} has no task for normals, only '
                             f'{", ".join(self._pipeline.tasks)}; set normals.source to depth or '
