@@ -490,6 +490,12 @@ class StageConfig(Config):
                           minimum=0.0, maximum=1.0)
     drift_share: float = option(0.0, 'Share of clips that are made of single views, through a '
                                 'window that drifts over them.', minimum=0.0, maximum=1.0)
+    crop: float = option(0.65, 'Smallest part of an image that a clip shows, as a share of its '
+                         'width; 1 shows it whole, at its own focal length.', minimum=0.2,
+                         maximum=1.0)
+    object_weight: float = option(4.0, 'Weight of transparent pixels in the pixel losses; other '
+                                  'things weigh half as much, the background 1.', minimum=1.0,
+                                  maximum=100.0)
     weight_decay: float = option(0.01, 'Decay of the weights, as a multiple of the learning rate.',
                                  minimum=0.0, maximum=10.0)
     optimizer: str = option('adamw', 'AdamW for everything, or Muon for the matrices of the DiT.',
@@ -503,6 +509,8 @@ class TrainConfig(Config):
     data: tuple[str, ...] = option((), 'Folders of scene folders.')
     run: str = option('', 'Folder of the run; empty makes runs/<name> in the cache.')
     name: str = option('dkt-tiny', 'Name of the model.')
+    initial_model: str = option('', 'Model folder whose weights training starts from; its shape '
+                                'must be that of `vae` and `transformer`. Empty starts afresh.')
     seed: int = option(0, 'Seed of weights, data and noise.', minimum=0, maximum=2**31 - 1)
     threads: int = option(0, 'Processor threads; 0 takes all.', minimum=0, maximum=1024)
     bf16: bool = option(True, 'Compute in bfloat16 where autocast allows it.')
@@ -512,8 +520,6 @@ class TrainConfig(Config):
                            minimum=1, maximum=10000)
     depth_share: float = option(0.7, 'Share of clips that train depth; the rest train normals.',
                                 minimum=0.0, maximum=1.0)
-    object_weight: float = option(4.0, 'Weight of transparent pixels in the losses.', minimum=1.0,
-                                  maximum=100.0)
     ema_decay: float = option(0.998, 'Decay of the averaged weights.', minimum=0.0,
                               maximum=0.99999)
     kl_weight: float = option(1e-5, 'Weight of the KL term of the VAE.', minimum=0.0, maximum=1.0)

@@ -4,6 +4,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from dkt_ros.camera import PinholeCamera
 from dkt_ros.config import StageConfig, TrainConfig, TransformerConfig, VaeConfig
@@ -13,7 +14,13 @@ from dkt_ros.frame import Frame
 from dkt_ros.tools.train import losses
 from dkt_ros.tools.train.data import draw_batch, draw_windows, load_clips, normalized
 from dkt_ros.tools.train.loop import Trainer, learning_rate, make_optimizers, run_train
-from dkt_ros.tools.train.networks import build_vae, decode, encode, still_convolutions
+from dkt_ros.tools.train.networks import (
+    build_vae,
+    decode,
+    draw_prompt_rows,
+    encode,
+    still_convolutions,
+)
 from dkt_ros.tools.train.steps import set_trainable
 
 VAE = VaeConfig(base_dim=8, decoder_base_dim=8, z_dim=8)
@@ -203,6 +210,30 @@ def test_a_resumed_stage_ends_where_an_uninterrupted_one_does(tmp_path, scenes, 
     for kind in ('vae', 'transformer'):
         ends = zip(getattr(whole.nets, kind).parameters(), getattr(again.nets, kind).parameters())
         assert all(torch.equal(a, b) for a, b in ends)
+
+
+def test_a_run_starts_from_a_model_of_the_same_shape(tmp_path, scenes):
+    stage = {'kind': 'e2e', 'steps': 1, 'batch_size': 2, 'height': 32, 'width': 32}
+    first = run_train(toy_config(tmp_path, scenes, stages=[stage]))
+    config = toy_config(tmp_path, scenes, run=str(tmp_path / 'second'), stages=[stage],
+                        initial_model=str(first), seed=1)
+    trainer = Trainer(config, load_clips([scenes]))
+    saved = load_file(first / 'transformer' / 'diffusion_pytorch_model.safetensors')
+    for name, value in trainer.nets.transformer.state_dict().items():
+        torch.testing.assert_close(value, saved[name].float())
+    rows = draw_prompt_rows(DIT.text_dim, 0)
+    torch.testing.assert_close(trainer.nets.rows['normal'], rows['normal'], atol=1e-2, rtol=1e-2)
+    wider = {**DIT.to_dict(), 'ffn_dim': 32}
+    with pytest.raises(UserError, match='shape'):
+        Trainer(TrainConfig.from_dict({**config.to_dict(), 'transformer': wider}),
+                load_clips([scenes]))
+
+
+def test_crops_keep_to_their_smallest_size():
+    rng = np.random.default_rng(0)
+    widths = [draw_windows((100, 200), 1, rng, True, False, crop=0.9)[0][1] for _ in range(200)]
+    sizes = [window.stop - window.start for window in widths]
+    assert min(sizes) >= 180 and min(sizes) < 185 and max(sizes) > 195
 
 
 def test_what_cannot_be_trained_on_is_refused(tmp_path, scenes):

@@ -99,13 +99,15 @@ class Batch:
 
 
 def draw_batch(clips: Sequence[Clip], batch_size: int, num_frames: int, height: int, width: int,
-               rng: np.random.Generator, augment: bool = True, drift_share: float = 0.0) -> Batch:
+               rng: np.random.Generator, augment: bool = True, drift_share: float = 0.0,
+               crop: float = 0.65) -> Batch:
     """
     Draw clips at random and augment them.
 
     Stills come from all scenes, clips from videos; a share of `drift_share` of the clips is made
     of single views instead, through a window that drifts over the image: a camera whose principal
-    point moves, which leaves depth and normals true.
+    point moves, which leaves depth and normals true. Each clip shows `crop` to 1 of the image's
+    width.
     """
     videos = [c for c in clips if c.is_video and len(c.rgb) >= num_frames]
     if num_frames > 1 and not videos and drift_share < 1.0:
@@ -123,15 +125,15 @@ def draw_batch(clips: Sequence[Clip], batch_size: int, num_frames: int, height: 
             order = np.arange(start, start + num_frames)
         if augment and rng.random() < 0.5:
             order = order[::-1]
-        items.append(prepare(clip, order, height, width, rng, augment, drifts))
+        items.append(prepare(clip, order, height, width, rng, augment, drifts, crop))
     return Batch(*(torch.from_numpy(np.ascontiguousarray(np.stack(part))) for part in zip(*items)))
 
 
 def draw_windows(shape: tuple[int, int], count: int, rng: np.random.Generator, augment: bool,
-                 drifts: bool) -> list[tuple[slice, slice]]:
+                 drifts: bool, crop: float = 0.65) -> list[tuple[slice, slice]]:
     """Draw the part of an image (H, W) that each of `count` frames shows."""
     height, width = shape
-    scale = rng.uniform(0.65, 1.0) if augment else 1.0
+    scale = rng.uniform(crop, 1.0) if augment else 1.0
     if drifts:
         scale = min(scale, 0.9)
     w, h = round(width * scale), round(height * scale)
@@ -147,9 +149,9 @@ def draw_windows(shape: tuple[int, int], count: int, rng: np.random.Generator, a
 
 
 def prepare(clip: Clip, order: np.ndarray, height: int, width: int, rng: np.random.Generator,
-            augment: bool, drifts: bool = False) -> tuple[np.ndarray, ...]:
+            augment: bool, drifts: bool = False, crop: float = 0.65) -> tuple[np.ndarray, ...]:
     """Cut one clip out, resized and augmented, in the layout of `Batch`."""
-    windows = draw_windows(clip.rgb.shape[1:3], len(order), rng, augment, drifts)
+    windows = draw_windows(clip.rgb.shape[1:3], len(order), rng, augment, drifts, crop)
     smooth = cv2.INTER_AREA if windows[0][1].stop - windows[0][1].start > width \
         else cv2.INTER_LINEAR
 

@@ -22,7 +22,12 @@ from dkt_ros.material import Material
 from dkt_ros.resources import cache_dir
 from dkt_ros.tools.train.data import Batch, Clip, batches_ahead, draw_batch, load_clips
 from dkt_ros.tools.train.losses import relative_error
-from dkt_ros.tools.train.networks import build_transformer, build_vae, draw_prompt_rows
+from dkt_ros.tools.train.networks import (
+    TASKS,
+    build_transformer,
+    build_vae,
+    draw_prompt_rows,
+)
 from dkt_ros.tools.train.steps import (
     LOSSES,
     Networks,
@@ -65,6 +70,8 @@ class Trainer:
         self.nets = Networks(build_vae(config.vae),
                              build_transformer(config.transformer, config.vae.z_dim),
                              draw_prompt_rows(config.transformer.text_dim, config.seed))
+        if config.initial_model:
+            load_model(self.nets, config.initial_model)
         self.average = copy.deepcopy(self.nets)
         self.stage, self.step = 0, 0
         self.optimizers: list[torch.optim.Optimizer] = []
@@ -123,7 +130,7 @@ class Trainer:
         def draw() -> Batch:
             rng = np.random.default_rng((self.config.seed, self.stage, next(steps)))
             return draw_batch(self.train_clips, stage.batch_size, stage.num_frames, stage.height,
-                              stage.width, rng, drift_share=stage.drift_share)
+                              stage.width, rng, drift_share=stage.drift_share, crop=stage.crop)
 
         return batches_ahead(draw)
 
@@ -136,7 +143,7 @@ class Trainer:
             for group in optimizer.param_groups:
                 group['lr'] = learning_rate(stage, self.step)
         with torch.autocast('cpu', dtype=torch.bfloat16, enabled=self.config.bf16):
-            losses = LOSSES[stage.kind](self.nets, batch, self.config, generator)
+            losses = LOSSES[stage.kind](self.nets, batch, self.config, stage, generator)
         for optimizer in self.optimizers:
             optimizer.zero_grad(set_to_none=True)
         losses['loss'].backward()
@@ -250,6 +257,30 @@ class Trainer:
             initial_noise='zeros' if one else 'gaussian',
             default_height=last.height, default_width=last.width)
         return self.run / 'model'
+
+
+def load_model(nets: Networks, folder: str | Path) -> None:
+    """
+    Take weights, latent statistics and prompt rows over from a model folder.
+
+    Raises
+    ------
+    UserError
+        If the model has another shape.
+
+    """
+    from dkt_ros.model.pipeline import DKTPipeline
+
+    model = DKTPipeline.from_pretrained(folder, torch_dtype=torch.float32)
+    try:
+        nets.vae.load_state_dict(model.vae.state_dict())
+        nets.transformer.load_state_dict(model.transformer.state_dict())
+    except RuntimeError as error:
+        raise UserError(f'{folder} has not the shape that `vae` and `transformer` of the '
+                        f'configuration ask for: {error}') from error
+    nets.vae.register_to_config(latents_mean=list(model.vae.config.latents_mean),
+                                latents_std=list(model.vae.config.latents_std))
+    nets.rows = {task: model.prompt_rows([task])[0].detach() for task in TASKS}
 
 
 def make_optimizers(nets: Networks, stage: StageConfig,

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from diffusers import AutoencoderKLWan, WanTransformer3DModel
 
-from dkt_ros.config import TrainConfig
+from dkt_ros.config import StageConfig, TrainConfig
 from dkt_ros.tools.train.data import Batch
 from dkt_ros.tools.train.losses import (
     gradient_error,
@@ -62,7 +62,7 @@ def target_images(batch: Batch, tasks: list[str]) -> torch.Tensor:
     return torch.where(depth, disparity, batch.normals)
 
 
-def vae_loss(nets: Networks, batch: Batch, config: TrainConfig,
+def vae_loss(nets: Networks, batch: Batch, config: TrainConfig, stage: StageConfig,
              generator: torch.Generator) -> dict[str, torch.Tensor]:
     """Reconstruct colour, disparity and normals in equal parts."""
     third = -(-len(batch.rgb) // 3)
@@ -90,7 +90,7 @@ def timestep_weight(sigma: torch.Tensor) -> torch.Tensor:
     return torch.exp(-2 * (sigma - 0.5) ** 2)
 
 
-def flow_loss(nets: Networks, batch: Batch, config: TrainConfig,
+def flow_loss(nets: Networks, batch: Batch, config: TrainConfig, stage: StageConfig,
               generator: torch.Generator) -> dict[str, torch.Tensor]:
     """Match the velocity noise - target at a random noise level; the VAE is frozen."""
     tasks = draw_tasks(len(batch.rgb), config, generator)
@@ -147,19 +147,19 @@ def predict(nets: Networks, clips: torch.Tensor, tasks: list[str]) -> torch.Tens
     return nets.images(torch.cat([first, second[:, :, 1:]], dim=2))
 
 
-def e2e_loss(nets: Networks, batch: Batch, config: TrainConfig,
+def e2e_loss(nets: Networks, batch: Batch, config: TrainConfig, stage: StageConfig,
              generator: torch.Generator) -> dict[str, torch.Tensor]:
     """Predict in one step and compare pixels: aligned disparity, its edges, normals."""
     tasks = draw_tasks(len(batch.rgb), config, generator)
     images = predict(nets, batch.rgb, tasks)
-    return pixel_losses(images, batch, tasks, config)
+    return pixel_losses(images, batch, tasks, stage.object_weight)
 
 
 def pixel_losses(images: torch.Tensor, batch: Batch, tasks: list[str],
-                 config: TrainConfig) -> dict[str, torch.Tensor]:
+                 object_weight: float) -> dict[str, torch.Tensor]:
     """Return the losses of predicted images (B, 3, T, H, W), and `loss`, their sum."""
     valid = (batch.inverse_depth > 0).float()
-    weights = pixel_weights(batch.material, valid, config.object_weight)
+    weights = pixel_weights(batch.material, valid, object_weight)
     depth = torch.tensor([task == 'depth' for task in tasks])
     losses = {}
     if depth.any():
