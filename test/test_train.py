@@ -4,6 +4,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from diffusers.models.transformers.transformer_wan import WanAttnProcessor
 from safetensors.torch import load_file
 
 from dkt_ros.camera import PinholeCamera
@@ -15,6 +16,7 @@ from dkt_ros.tools.train import losses
 from dkt_ros.tools.train.data import draw_batch, draw_windows, load_clips, normalized
 from dkt_ros.tools.train.loop import Trainer, learning_rate, make_optimizers, run_train
 from dkt_ros.tools.train.networks import (
+    build_transformer,
     build_vae,
     decode,
     draw_prompt_rows,
@@ -77,6 +79,28 @@ def test_a_still_needs_no_third_dimension():
         expected = vae.encoder(x)
         with still_convolutions(vae):
             torch.testing.assert_close(vae.encoder(x), expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize('num_rows', [1, 2])
+def test_the_answer_to_one_prompt_row_is_its_value(num_rows):
+    transformer = build_transformer(DIT, 8)
+    x, rows = torch.randn(2, 16, 2, 4, 4), torch.randn(2, num_rows, DIT.text_dim)
+
+    def gradients():
+        transformer.zero_grad()
+        out = transformer(hidden_states=x, timestep=torch.full((2,), 1000.0),
+                          encoder_hidden_states=rows, return_dict=False)[0]
+        out.square().mean().backward()
+        return out, {name: p.grad for name, p in transformer.named_parameters()}
+
+    fast, grads = gradients()
+    for block in transformer.blocks:
+        block.attn2.set_processor(WanAttnProcessor())
+    slow, expected = gradients()
+    torch.testing.assert_close(fast, slow, atol=1e-6, rtol=1e-5)
+    for name, gradient in grads.items():
+        gradient = torch.zeros_like(expected[name]) if gradient is None else gradient
+        torch.testing.assert_close(gradient, expected[name], atol=1e-6, rtol=1e-4)
 
 
 def test_an_untrained_vae_treats_frames_by_themselves():
