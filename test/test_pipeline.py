@@ -69,9 +69,9 @@ def test_one_live_window_is_one_offline_window(steps):
     live = pipeline(clip, preset='balanced').prediction
     # the schedule of `faithful` is rounded, which the live one is not
     rgb = pipeline.encode_rgb(clip, HEIGHT, WIDTH)
-    velocity = pipeline.velocity_of(('depth',))
-    latents = denoise_joint(lambda x, t, part: velocity(x, t, rgb[:, :, part]),
-                            torch.zeros_like(rgb), pipeline.schedule(), 21, 3)
+    velocity = pipeline.folded().velocity(rgb, ('depth',))
+    latents = denoise_joint(lambda x, t, part: velocity(x, t), torch.zeros_like(rgb),
+                            pipeline.schedule(), 21, 3)
     np.testing.assert_allclose(live, to_maps(decode_clip(pipeline.vae, latents)[0], 'depth'),
                                atol=1e-5)
 
@@ -164,7 +164,7 @@ def test_a_model_with_an_image_branch_sees_zeros_there():
     with torch.no_grad():
         expected = network(torch.cat([latents, rgb], 1), timestep[None], text,
                            torch.zeros(1, 257, 10), return_dict=False)[0]
-        velocity = pipeline.velocity_of(('depth',))(latents, timestep, rgb)
+        velocity = pipeline.folded().velocity(rgb, ('depth',))(latents, timestep)
     torch.testing.assert_close(velocity, expected)
 
 

@@ -8,7 +8,7 @@ goes through `WindowStream`, the very code a camera's stream goes through.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,12 +33,14 @@ from dkt_ros.model.causal_vae import (
     temporal_ratio,
 )
 from dkt_ros.model.checks import check_choice, check_components
+from dkt_ros.model.folded import FoldedTransformer
 from dkt_ros.model.folder import (
     check_model_folder,
     check_same_keys,
     no_loading_bar,
     replace_folder,
 )
+from dkt_ros.model.folding import fold
 from dkt_ros.model.prompt import PromptRows
 from dkt_ros.model.sampler import (
     FlowSchedule,
@@ -53,7 +55,6 @@ FAITHFUL = 'faithful'
 FAITHFUL_WINDOW = (21, 3)
 FAITHFUL_SEED = 1
 SCHEDULE_SHIFT = 5.0
-NUM_IMAGE_TOKENS = 257
 MAX_SHARD_SIZE = '14MB'
 
 
@@ -198,34 +199,11 @@ class DKTPipeline(DiffusionPipeline):
         steps = num_inference_steps or self.config.default_num_inference_steps
         return flow_schedule(self.scheduler, steps, round_timesteps)
 
-    def velocity_of(self, tasks: Sequence[str]) -> Callable[..., torch.Tensor]:
-        """
-        Return the network as a function of (latents, timestep, rgb_latents).
-
-        The function takes latents (len(tasks), z, k, h, w), a timestep () and RGB latents
-        (1, z, k, h, w); row i of the result is the velocity of tasks[i].
-        """
-        network, dtype = self.transformer, self.transformer.dtype
-        text = self.prompt_rows(tasks).to(self.transformer.device, dtype)
-        image = None
-        if network.config.image_dim is not None:
-            image = text.new_zeros(len(tasks), NUM_IMAGE_TOKENS, network.config.image_dim)
-
-        def velocity(latents: torch.Tensor, timestep: torch.Tensor,
-                     rgb_latents: torch.Tensor) -> torch.Tensor:
-            inputs = self._network_input(latents, rgb_latents.to(latents)).to(dtype)
-            times = timestep.to(latents.device).expand(len(latents))
-            result = network(inputs, times, text, image, return_dict=False)[0]
-            return result.to(latents.dtype)
-
-        return velocity
-
-    def _network_input(self, latents: torch.Tensor, rgb: torch.Tensor) -> torch.Tensor:
-        """Concatenate noisy target, RGB and the zero channels the checkpoint may have."""
-        rgb = rgb.expand(len(latents), -1, -1, -1, -1)
-        missing = self.transformer.config.in_channels - latents.shape[1] - rgb.shape[1]
-        zeros = latents.new_zeros(len(latents), missing, *latents.shape[2:])
-        return torch.cat([latents, rgb, zeros], dim=1)
+    def folded(self) -> FoldedTransformer:
+        """Return the network as it runs: the transformer folded now, unless it is already."""
+        network = self.transformer
+        return network if isinstance(network, FoldedTransformer) else fold(network,
+                                                                           self.prompt_rows)
 
     def encode_rgb(self, frames: np.ndarray, height: int, width: int) -> torch.Tensor:
         """Encode (T, H, W, 3) uint8, resized and padded to ratio * N + 1, to RGB latents."""
@@ -336,11 +314,12 @@ class DKTPipeline(DiffusionPipeline):
             noise = self._clip_noise(rgb, request.generator)
         if noise.shape != rgb.shape:
             raise ValueError(f'noise is {tuple(noise.shape)}; {tuple(rgb.shape)} is expected')
-        velocity = self.velocity_of((request.task,))
+        network, task = self.folded(), (request.task,)
         window, overlap = request.shape.window_latents, request.shape.overlap_latents
         parts = joint_windows(rgb.shape[2], window, overlap)
+        velocities = {part.start: network.velocity(rgb[:, :, part], task) for part in parts}
         with self.progress_bar(total=schedule.num_steps * len(parts)) as progress:
-            return denoise_joint(lambda x, t, part: velocity(x, t, rgb[:, :, part]),
+            return denoise_joint(lambda x, t, part: velocities[part.start](x, t),
                                  noise.to(rgb), schedule, window, overlap, progress.update)
 
     def _clip_noise(self, rgb: torch.Tensor, generator: torch.Generator | None) -> torch.Tensor:

@@ -113,7 +113,7 @@ class WindowStream:
         self._pipeline, self._seed = pipeline, seed
         pipeline.check_size(height, width)
         self._schedule = pipeline.schedule(num_inference_steps)
-        self._velocity = pipeline.velocity_of(self.tasks)
+        self._network = pipeline.folded()
         self._encoder = CausalVAEEncoder(pipeline.vae)
         self._decoder = CausalVAEDecoder(pipeline.vae)
         self.reset()
@@ -197,8 +197,9 @@ class WindowStream:
         """Return the clean new latents (tasks, z, n, h, w) and keep the overlap."""
         rgb = torch.cat([*self._overlap.rgb, *self._new], dim=2)
         num_new = len(self._new)
-        trajectory = denoise_window(lambda x, t: self._velocity(x, t, rgb), self._noise(rgb),
-                                    self._schedule, self._overlap.trajectory)
+        velocity = self._network.velocity(rgb, self.tasks, num_held=rgb.shape[2] - num_new)
+        trajectory = denoise_window(velocity, self._noise(rgb), self._schedule,
+                                    self._overlap.trajectory)
         self._num_latents += num_new
         keep = self.shape.overlap_latents
         if keep:
