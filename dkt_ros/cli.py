@@ -26,6 +26,7 @@ from dkt_ros.verbs.assets import assets
 from dkt_ros.verbs.common import Json, Options, Out, verb
 from dkt_ros.verbs.common import finish as _finish
 from dkt_ros.verbs.common import two_numbers as _two_numbers
+from dkt_ros.verbs.data import data
 from dkt_ros.verbs.render import bench_render, render
 from dkt_ros.verbs.scenes import scenes
 
@@ -34,6 +35,7 @@ app = typer.Typer(name='dkt', no_args_is_help=True, add_completion=False,
                   help='Metric depth, normals and points for transparent objects.')
 bench = typer.Typer(no_args_is_help=True, help='Speed, age and memory: stream, ros, render.')
 app.add_typer(scenes, name='scenes')
+app.add_typer(data, name='data')
 app.add_typer(assets, name='assets')
 app.add_typer(bench, name='bench')
 
@@ -153,7 +155,7 @@ def infer(
 
     Example: `dkt infer my_clip.mp4 --out infer_out`
     """
-    from dkt_ros.data.clips import read_camera
+    from dkt_ros.data.intrinsics import read_camera
     from dkt_ros.tools.infer import run_infer
     intrinsics = read_camera(camera) if camera else None
     _finish(run_infer(source, out, model=model, mode=mode, config=_perception(config, preset),

@@ -13,9 +13,9 @@ from dkt_ros import cli
 from dkt_ros.errors import RunError, UserError
 
 # The verbs of the design that this version delivers; some have verbs of their own.
-VERBS = {'demo', 'infer', 'up', 'render', 'scenes', 'assets', 'train', 'eval', 'bench'}
+VERBS = {'demo', 'infer', 'up', 'render', 'scenes', 'assets', 'data', 'train', 'eval', 'bench'}
 GROUPS = {'scenes': {'check', 'pack', 'show', 'stats'}, 'assets': {'list', 'show', 'filter'},
-          'bench': {'render', 'ros', 'stream'}}
+          'bench': {'render', 'ros', 'stream'}, 'data': {'list', 'check', 'show'}}
 LEAVES = [[verb] for verb in sorted(VERBS - set(GROUPS))] + [
     [group, verb] for group, verbs in GROUPS.items() for verb in sorted(verbs)]
 OPTIONS = {
@@ -26,6 +26,7 @@ OPTIONS = {
                '--setup', '--sensor', '--ray', '--estimate', '--json'],
     'scenes pack': ['--out', '--json'],
     'bench render': ['--json'],
+    'data check': ['--every', '--json'],
     'assets filter': ['--endpoint', '--model', '--out', '--json'],
     'train': ['--resume'],
     'bench stream': ['--presets', '--json'],
@@ -47,7 +48,7 @@ def names(group):
 def test_the_verbs_are_those_of_the_design(dkt):
     assert names(cli.app) == VERBS
     assert {'scenes': names(cli.scenes), 'assets': names(cli.assets),
-            'bench': names(cli.bench)} == GROUPS
+            'bench': names(cli.bench), 'data': names(cli.data)} == GROUPS
     output = dkt('--help').output
     assert all(re.search(rf'^\W*{verb}\b', output, re.MULTILINE) for verb in VERBS)
 

@@ -30,7 +30,7 @@ class Clip:
     path : Path
         Where it came from.
     kind : str
-        'scene', 'packed', 'images', 'video', 'bag' or 'cleargrasp'.
+        'scene', 'packed', 'images', 'video', 'bag' or the name of a data set.
     fps : float
         Frame rate [Hz], as recorded or as assumed.
     camera : PinholeCamera
@@ -43,6 +43,8 @@ class Clip:
         True if some items have true depth.
     objects : tuple of dict
         The objects of the scene, as in scene.json, where known.
+    title : str
+        A name of its own, for one of several clips in a folder.
 
     """
 
@@ -55,10 +57,13 @@ class Clip:
     notes: tuple[str, ...] = ()
     has_truth: bool = False
     objects: tuple[dict, ...] = ()
+    title: str = ''
 
     @property
     def name(self) -> str:
-        """Name of the file or folder, without its suffix."""
+        """The title, else the name of the file or folder without its suffix."""
+        if self.title:
+            return self.title
         path = self.path.resolve()
         return path.name if path.is_dir() else path.stem
 

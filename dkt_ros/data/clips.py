@@ -6,27 +6,27 @@ of ClearGrasp, the first bytes of a file.
 """
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
-import yaml
 
 from dkt_ros.camera import PinholeCamera
 from dkt_ros.data.bags import open_bag
 from dkt_ros.data.clip import Clip, camera_for, positive_fps, repeated
 from dkt_ros.data.datasets.cleargrasp import is_cleargrasp, open_cleargrasp
+from dkt_ros.data.datasets.registry import as_clip, dataset_of, find_sequences
 from dkt_ros.data.images import read_depth_png, read_rgb
+from dkt_ros.data.intrinsics import folder_camera
 from dkt_ros.data.packed import is_packed, open_packed
-from dkt_ros.data.scenes import CAMERA_KEYS, SceneFrame, is_scene, open_scene
+from dkt_ros.data.scenes import SceneFrame, is_scene, list_scenes, open_scene
 from dkt_ros.data.video import open_video
 from dkt_ros.errors import UserError
 from dkt_ros.frame import Frame
 
 KINDS = ('an mp4 or another video, a folder of images, an MCAP file, a rosbag2 folder, a scene '
-         'folder, or a folder in the layout of ClearGrasp')
+         'folder, or a folder of a known data set (`dkt data list`)')
 IMAGES_FPS = 6.0
 BAG_STARTS = (b'\x89MCAP0\r\n', b'SQLite format 3\0', b'#ROSBAG V2.0')
 
@@ -72,7 +72,7 @@ def open_clip(path: str | Path, **options) -> Clip:
     ----------
     path : str or Path
         A video, a folder of images, an MCAP file, a rosbag2 folder, a scene folder, a packed clip
-        or a folder in ClearGrasp's layout.
+        or a sequence of a known data set.
     **options
         Fields of `ClipOptions`.
 
@@ -87,6 +87,21 @@ def open_clip(path: str | Path, **options) -> Clip:
     if not path.exists():
         raise UserError(f'{path} does not exist; give {KINDS}')
     return _opener(path)(path, settings)
+
+
+def open_clips(path: str | Path, repeat: int | None = None) -> list[Clip]:
+    """
+    Open all that a folder holds: its scenes, the sequences of a data set, or the one clip it is.
+
+    `repeat` is how often each still is shown.
+    """
+    path = Path(path).expanduser()
+    if is_scene(path) or any(path.glob('*/scene.json')):
+        return [open_clip(scene) for scene in list_scenes(path)]
+    known = any(is_kind(path) for is_kind, _ in FOLDERS) and dataset_of(path) is None
+    if path.is_dir() and not known:
+        return [as_clip(sequence, repeat) for sequence in find_sequences(path)]
+    return [open_clip(path, repeat=repeat)]
 
 
 def _opener(path: Path) -> Callable[[Path, ClipOptions], Clip]:
@@ -128,6 +143,14 @@ def _open_video(path: Path, options: ClipOptions) -> Clip:
 
 def _open_cleargrasp(path: Path, options: ClipOptions) -> Clip:
     return open_cleargrasp(path, repeat=options.repeat, fps=options.fps or IMAGES_FPS)
+
+
+def _open_dataset(path: Path, options: ClipOptions) -> Clip:
+    sequences = find_sequences(path)
+    if len(sequences) > 1:
+        raise UserError(f'{path} holds {len(sequences)} sequences of {sequences[0].preset}; give '
+                        'the folder of one')
+    return as_clip(sequences[0], options.repeat)
 
 
 def _open_packed(path: Path, _: ClipOptions) -> Clip:
@@ -176,33 +199,11 @@ def _open_images(path: Path, options: ClipOptions) -> Clip:
     return Clip(path, 'images', fps, camera, read, len(files) * repeat, notes)
 
 
-def folder_camera(folder: Path) -> PinholeCamera | None:
-    """Return the camera of `camera.json` or `camera_intrinsics.yaml` in `folder`, if any."""
-    for name in ('camera.json', 'camera.yaml', 'camera_intrinsics.yaml'):
-        if (folder / name).is_file():
-            return read_camera(folder / name)
-    return None
-
-
-def read_camera(path: str | Path) -> PinholeCamera:
-    """Read intrinsics from JSON or YAML with width, height (or xres, yres), fx, fy, cx, cy."""
-    path = Path(path)
-    try:
-        text = path.read_text()
-        values = json.loads(text) if path.suffix == '.json' else yaml.safe_load(text)
-        values = values.get('camera', values)
-        values = {'width': values.get('xres'), 'height': values.get('yres'), **values}
-        return PinholeCamera(*(int(values[key]) for key in CAMERA_KEYS[:2]),
-                             *(float(values[key]) for key in CAMERA_KEYS[2:]))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
-        raise UserError(f'{path} holds no camera ({error}); it needs {", ".join(CAMERA_KEYS)}') \
-            from error
-
-
 def _is_bag_folder(path: Path) -> bool:
     return (path / 'metadata.yaml').is_file()
 
 
 FOLDERS: tuple[tuple[Callable[[Path], bool], Callable[[Path, ClipOptions], Clip]], ...] = (
     (is_scene, _open_scene), (is_packed, _open_packed), (_is_bag_folder, _open_bag),
-    (is_cleargrasp, _open_cleargrasp), (lambda path: bool(image_files(path)), _open_images))
+    (is_cleargrasp, _open_cleargrasp), (lambda path: dataset_of(path) is not None, _open_dataset),
+    (lambda path: bool(image_files(path)), _open_images))

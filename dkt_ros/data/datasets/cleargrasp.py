@@ -17,6 +17,14 @@ import yaml
 
 from dkt_ros.camera import PinholeCamera
 from dkt_ros.data.clip import Clip, repeated
+from dkt_ros.data.datasets.sequence import (
+    STILL_REPEATS,
+    DataSet,
+    FrameSequence,
+    Images,
+    frame_names,
+    split_of,
+)
 from dkt_ros.data.exr import read_depth_exr
 from dkt_ros.data.images import read_ids, read_rgb
 from dkt_ros.data.scenes import SceneFrame
@@ -25,8 +33,6 @@ from dkt_ros.frame import Frame
 from dkt_ros.material import Material
 
 RGB_SUFFIX = '-transparent-rgb-img.jpg'
-STILL_REPEATS = 9
-"""One window of the default preset: 1 + 4 + 4 frames."""
 
 
 def is_cleargrasp(path: Path) -> bool:
@@ -54,6 +60,19 @@ def open_cleargrasp(path: Path, repeat: int | None = None, fps: float = 6.0) -> 
             f'{len(names)} frames are no benchmark')
     return Clip(path, 'cleargrasp', fps, camera, read, len(names) * repeat, (note,),
                 has_truth=any(path.glob('*-opaque-depth-img.exr')))
+
+
+def open_sequences(path: Path) -> list[FrameSequence]:
+    """Open the same folder as a sequence whose broken stills are left out."""
+    camera = _read_camera(path)
+
+    def read(name: str) -> Images:
+        rgb, sensor, truth, material = _read_still(path, name, camera)
+        return Images(rgb, truth, sensor, material)
+
+    name = f'{path.parent.name}_{path.name}'
+    return [FrameSequence(path, name, 'cleargrasp', camera, frame_names(path, RGB_SUFFIX), read,
+                          split=split_of(Path(path.parent.name.removeprefix('real-'))))]
 
 
 def _read_still(path: Path, name: str, camera: PinholeCamera) -> tuple:
@@ -86,3 +105,7 @@ def _read_camera(path: Path) -> PinholeCamera:
     except (KeyError, TypeError, ValueError, yaml.YAMLError) as error:
         raise UserError(f'{file} holds no camera ({error}); it needs xres, yres, fx, fy, cx, cy') \
             from error
+
+
+CLEARGRASP = DataSet('cleargrasp', 'https://github.com/Shreeyak/cleargrasp (real-test, real-val)',
+                     'Apache-2.0 (samples in the repository)', is_cleargrasp, open_sequences)
