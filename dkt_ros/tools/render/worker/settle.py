@@ -6,6 +6,7 @@ from the solver's margins, which are made for metres.
 """
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import bpy
@@ -147,7 +148,8 @@ def _box_mesh(size: tuple[float, float, float]):
     return mesh
 
 
-def at_fault(bodies: list[Body], boxes: list[Box], reach_m: float) -> dict[int, str]:
+def at_fault(bodies: list[Body], boxes: list[Box],
+             keeps: Callable[[np.ndarray], bool]) -> dict[int, str]:
     """
     Return the bodies that must go, with the reason: `escaped`, `inside another` or `floats`.
 
@@ -155,8 +157,8 @@ def at_fault(bodies: list[Body], boxes: list[Box], reach_m: float) -> dict[int, 
 
     Parameters
     ----------
-    reach_m : float
-        A thing farther than this from the axis z has left the scene [m].
+    keeps : callable
+        False for the points (N, 3) [m] of a thing that has left the scene.
 
     """
     faults = {}
@@ -165,7 +167,7 @@ def at_fault(bodies: list[Body], boxes: list[Box], reach_m: float) -> dict[int, 
     skins: dict[int, BVHTree] = {}
     solids: dict[int, BVHTree] = {}
     for index, body in enumerate(bodies):
-        if np.hypot(*points[index].mean(0)[:2]) > reach_m or points[index][:, 2].min() < -0.005:
+        if not keeps(points[index]):
             faults[index] = 'escaped'
             continue
         skin = _skin(points[index], body.faces)
