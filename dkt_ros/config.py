@@ -13,6 +13,7 @@ from dkt_ros.options import Config, option
 from dkt_ros.render_config import (  # noqa: F401
     RENDER_PRESETS,
     AssetsConfig,
+    ObjectsConfig,
     RenderConfig,
     SensorConfig,
     StereoConfig,

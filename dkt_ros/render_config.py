@@ -7,6 +7,22 @@ from dkt_ros.errors import UserError
 from dkt_ros.options import Config, option
 
 
+def require_range(name: str, values: tuple[float, ...]) -> None:
+    """Raise UserError unless `values` are two lengths, the smaller first."""
+    if len(values) != 2 or values[0] > values[1]:
+        raise UserError(f'{name} is {values}; two lengths in metres are expected, the smaller '
+                        'first')
+
+
+def require_weights(name: str, weights: dict) -> None:
+    """Raise UserError unless `weights` maps names to numbers >= 0 that are not all 0."""
+    right = all(isinstance(weight, (int, float)) and not isinstance(weight, bool) and weight >= 0
+                for weight in weights.values())
+    if not right or not any(weights.values()):
+        raise UserError(f'{name} is {weights}; a weight >= 0 by name is expected, at least one '
+                        'of them above 0')
+
+
 @dataclass(frozen=True)
 class StereoConfig(Config):
     """
@@ -83,12 +99,46 @@ class SensorConfig(Config):
     stereo: StereoConfig = option(StereoConfig(), 'The infrared pair and its matching.')
 
 
+@dataclass(frozen=True)
+class ObjectsConfig(Config):
+    """
+    What things are, what they are made of and what is in them (not in tabletop-v1).
+
+    Weights name members of the library or whole groups, which share theirs among them: `dkt
+    assets list` prints both.
+    """
+
+    families: dict = option({'vessels': 0.62, 'others': 0.14, 'distractors': 0.24},
+                            'How often each family, or group of families, is drawn.')
+    fitting: float = option(0.85, 'Share of things, and of rooms, made of what they are made of in '
+                            'life; the others may be of anything, a wooden bottle too.',
+                            minimum=0.0, maximum=1.0)
+    filled: float = option(0.35, 'Share of the vessels standing upright that hold a liquid.',
+                           minimum=0.0, maximum=1.0)
+    bank: str = option('', 'Folder of meshes (.glb, .gltf, .obj, .ply, .blend) to draw things '
+                       'from beside the library; what `dkt assets filter` said of them is kept '
+                       'to.')
+    bank_share: float = option(0.3, 'Share of things from the bank, where there is one.',
+                               minimum=0.0, maximum=1.0)
+    bank_longest_m: tuple[float, ...] = option(
+        (0.05, 0.25), 'Longest side of a thing of the bank [m]; one outside gets a size within, '
+        'and sizes.json in the bank overrules it.', minimum=0.001, maximum=5.0)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_weights('ObjectsConfig.families', self.families)
+        require_range('ObjectsConfig.bank_longest_m', self.bank_longest_m)
+
+
 RENDER_PRESETS = {
     # What a preset changes in the defaults of RenderConfig.
     'tabletop-v1': {},
     'transphy3d': {
         'width': 640, 'height': 480, 'num_frames': 120, 'fps': 30.0, 'samples': 32, 'path': 'mix',
-        'min_objects': 3, 'max_objects': 9, 'distance_m': (0.45, 1.0), 'step_rad': (0.005, 0.05),
+        'min_objects': 3, 'max_objects': 9, 'distance_m': (0.4, 0.95), 'step_rad': (0.005, 0.05),
+        'elevation_rad': (0.2, 1.05),
+        'first_material': 'transparent', 'material_weights': {
+            'transparent': 0.52, 'translucent': 0.08, 'reflective': 0.2, 'diffuse': 0.2},
         # Fitted to rendered pairs: 63 % holes on glass and +37 mm behind it over eight scenes.
         'sensor': {'kind': 'stereo', 'glass_holes': (0.35, 0.8), 'glass_bias_m': (0.012, 0.07),
                    'noise_m_at_1m': 0.0055}},
@@ -110,8 +160,8 @@ class RenderConfig(Config):
                                       'in tabletop-v1).', minimum=0.05, maximum=20.0)
     settle_s: float = option(5.0, 'Longest time that things may take to come to rest [s].',
                              minimum=0.1, maximum=60.0)
-    first_material: str = option('glass', 'Material of the first thing of a scene; empty draws it '
-                                 'like the others (not in tabletop-v1).')
+    first_material: str = option('glass', 'Material or class of materials of the first thing of a '
+                                 'scene; empty draws it like the others (not in tabletop-v1).')
     hdri_folder: str = option('', 'Folder of environments (.hdr, .exr); empty takes those of the '
                               'bpy wheel (not in tabletop-v1).')
     texture_folder: str = option('', 'Folder of photographs for tables and walls; empty takes '
@@ -143,7 +193,8 @@ class RenderConfig(Config):
                              maximum=2.0)
     material_weights: dict = option(
         {'glass': 0.42, 'clear_plastic': 0.18, 'frosted_glass': 0.04, 'metal': 0.14,
-         'plain': 0.22}, 'How often each material is drawn.')
+         'plain': 0.22}, 'How often each material is drawn; other presets than '
+        'tabletop-v1 know those of `dkt assets list`, and their classes.')
     backdrop_m: tuple[float, ...] = option(
         (0.35, 0.8), 'Distance of the wall behind the things [m].', minimum=0.05, maximum=20.0)
     side_wall: float = option(0.4, 'Probability of a wall on each side.', minimum=0.0, maximum=1.0)
@@ -171,10 +222,13 @@ class RenderConfig(Config):
     interpreter: str = option('', 'Python with bpy; empty takes what `dkt render --setup` made.')
     cost_per_hour: float = option(0.05, 'Price of one processor core or GPU for an hour, for '
                                   '`--estimate`.', minimum=0.0)
+    objects: ObjectsConfig = option(ObjectsConfig(), 'What things are and what is in them (not '
+                                    'in tabletop-v1).')
     sensor: SensorConfig = option(SensorConfig(), 'The simulated depth camera.')
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        require_weights('RenderConfig.material_weights', self.material_weights)
         own = ('orbit', 'views') if self.preset == 'tabletop-v1' \
             else ('circle', 'handheld', 'wrist', 'mix')
         if self.path not in own:
@@ -216,6 +270,4 @@ class AssetsConfig(Config):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if len(self.longest_m) != 2 or self.longest_m[0] > self.longest_m[1]:
-            raise UserError(f'AssetsConfig.longest_m is {self.longest_m}; two lengths in metres '
-                            'are expected, the smaller first')
+        require_range('AssetsConfig.longest_m', self.longest_m)

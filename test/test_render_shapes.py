@@ -4,6 +4,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from scipy.spatial import ConvexHull
 
 from dkt_ros.tools.render.worker import shapes
 from dkt_ros.tools.render.worker.shapes import mesh, profile
@@ -180,3 +181,24 @@ def test_a_tube_ends_in_a_point_where_it_has_no_second_hole():
     shape = mesh.measured(*mesh.graft(*body, loop, grown))
     assert is_closed(shape)
     assert shape.radius == pytest.approx(0.06, abs=0.003)
+
+
+def outside_pieces(shape, points):
+    """Return how far points lie outside of the nearest hull of a piece; negative inside [m]."""
+    hulls = [ConvexHull(shape.vertices[piece]).equations for piece in shape.pieces]
+    return np.min([(points @ h[:, :3].T + h[:, 3]).max(axis=1) for h in hulls], axis=0)
+
+
+@pytest.mark.parametrize('family', ['bowl', 'mug', 'wine_glass', 'plate', 'bottle', 'ladle',
+                                    'spoon', 'ring', 'ornament'])
+@pytest.mark.parametrize('seed', SEEDS)
+def test_convex_pieces_cover_the_surface_and_leave_the_inside_free(family, seed):
+    shape = shapes.LIBRARY[family](rng(seed))
+    assert len(shape.pieces) < 80
+    assert outside_pieces(shape, shape.vertices).max() < 0.0005
+    if family in ('bowl', 'mug', 'wine_glass', 'plate'):
+        rings = shape.cavity.rings
+        free = np.concatenate([rings[-1], rings[2 * len(rings) // 3]]) * (0.9, 0.9, 1)
+        assert outside_pieces(shape, free + (0, 0, 0.002)).min() > 0.001
+    if family == 'ring':
+        assert outside_pieces(shape, np.array([[0.0, 0.0, shape.height / 2]])) > 0.005

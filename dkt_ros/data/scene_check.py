@@ -6,11 +6,13 @@ from pathlib import Path
 import numpy as np
 
 from dkt_ros.data.scene_proof import (
+    check_liquid,
     check_missing,
     check_motion,
     check_normals_against_depth,
     check_sensor,
     check_silhouettes,
+    check_source,
     check_units,
 )
 from dkt_ros.data.scenes import LAYERS, Scene, SceneFrame, open_scene
@@ -80,9 +82,12 @@ def _check_record(scene: Scene) -> list[str]:
         missing = {'instance', 'material_class'} - set(item)
         if missing:
             problems.append(f'{scene.name}: an object lacks {", ".join(sorted(missing))}')
-        elif item['material_class'] not in classes:
-            problems.append(f'{scene.name}: object {item["instance"]} has material_class '
-                            f'{item["material_class"]!r}; allowed: {", ".join(sorted(classes))}')
+            continue
+        problems += [f'{scene.name}: object {item["instance"]} has material_class {label!r}; '
+                     f'allowed: {", ".join(sorted(classes))}'
+                     for label in _classes(item) if label not in classes]
+        problems += [f'{scene.name} object {item["instance"]}: {text}'
+                     for text in check_liquid(item) + check_source(item)]
     if scene.poses is not None:
         rotation = scene.poses[:, :3, :3]
         identity = np.abs(rotation @ rotation.transpose(0, 2, 1) - np.eye(3)).max()
@@ -125,17 +130,26 @@ def _check_ids(scene: Scene, item: SceneFrame) -> list[str]:
                         f'{max(int(m) for m in Material)}')
     if item.instance is None:
         return problems
-    known = {int(o['instance']): o['material_class'] for o in scene.objects}
+    known = {int(o['instance']): _classes(o) for o in scene.objects}
     strangers = set(np.unique(item.instance).tolist()) - {0} - set(known)
     if strangers:
         problems.append(f'instance has the ids {sorted(strangers)}, which scene.json does not '
                         'list')
-    for instance, label in known.items():
+    for instance, labels in known.items():
         of_object = item.material[item.instance == instance]
-        wrong = np.mean(of_object != int(Material[label.upper()])) if of_object.size else 0.0
+        allowed = [int(Material[label.upper()]) for label in labels]
+        wrong = np.mean(~np.isin(of_object, allowed)) if of_object.size else 0.0
         if wrong > 0.01:
-            problems.append(f'{wrong:.0%} of the pixels of object {instance} are not {label}')
+            problems.append(f'{wrong:.0%} of the pixels of object {instance} are not '
+                            f'{" or ".join(labels)}')
     return problems
+
+
+def _classes(record: dict) -> tuple[str, ...]:
+    """Return the classes of material that an object shows: its own, and that of a liquid in it."""
+    liquid = record.get('liquid') or {}
+    return tuple(dict.fromkeys(found['material_class'] for found in (record, liquid)
+                               if 'material_class' in found))
 
 
 def _check_normals(scene: Scene, item: SceneFrame) -> list[str]:

@@ -23,6 +23,7 @@ MAX_SEEN_THROUGH = 0.03
 MAX_OFF_SILHOUETTE = 0.05
 MAX_SENSOR_ERROR = 0.03
 """Median relative error of the sensor where there is no object."""
+MAX_LIQUID_TILT_DEG = 2.0
 DEPTH_RANGE_M = (0.1, 12.0)
 OBJECT_RANGE_M = (0.004, 2.0)
 FOCAL_RANGE_WIDTHS = (0.2, 5.0)
@@ -44,6 +45,37 @@ def check_units(scene: Scene, item: SceneFrame) -> list[str]:
             problems.append(f'object {record["instance"]} is {largest:g} long; metres from '
                             f'{OBJECT_RANGE_M[0]} to {OBJECT_RANGE_M[1]} are expected')
     return problems
+
+
+def check_liquid(record: dict) -> list[str]:
+    """Find a liquid that would run out: of a vessel that lies, leans or is more than full."""
+    liquid = record.get('liquid')
+    if liquid is None:
+        return []
+    problems = []
+    missing = {'material', 'material_class', 'level'} - set(liquid)
+    if missing:
+        return [f'its liquid lacks {", ".join(sorted(missing))}']
+    if not 0.0 < liquid['level'] < 1.0:
+        problems.append(f'its liquid stands at {liquid["level"]:g} of the inner height; above 0 '
+                        'and below 1 is possible')
+    tilt = np.degrees(np.arccos(np.clip(np.asarray(record['T_world_object'])[2][2], -1, 1)))
+    if tilt > MAX_LIQUID_TILT_DEG:
+        problems.append(f'its surface of liquid is tilted by {tilt:.0f} degrees')
+    return problems
+
+
+def check_source(record: dict) -> list[str]:
+    """Find a mesh of a bank that could not be found again, or lets light through open walls."""
+    source = record.get('source')
+    if source is None:
+        return []
+    missing = {'file', 'sha256', 'closed'} - set(source)
+    if missing:
+        return [f'its source lacks {", ".join(sorted(missing))}']
+    if not source['closed'] and record['material_class'] in ('transparent', 'translucent'):
+        return [f'{source["file"]} is an open mesh and cannot be {record["material_class"]}']
+    return []
 
 
 def check_missing(item: SceneFrame) -> list[str]:

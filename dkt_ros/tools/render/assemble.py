@@ -76,8 +76,9 @@ def accept_scene(record: dict, work: Path, out: Path, config: RenderConfig) -> b
 
 def drawing_options(config: RenderConfig) -> dict:
     """Return the options that a scene depends on; a machine's own are left out."""
+    idle = ('objects',) if config.preset == 'tabletop-v1' else ()
     return {key: value for key, value in config.to_dict().items()
-            if key not in ('interpreter', 'workers', 'cost_per_hour')}
+            if key not in ('interpreter', 'workers', 'cost_per_hour', *idle)}
 
 
 def _infrared_record(config: RenderConfig) -> dict | None:
@@ -101,10 +102,16 @@ def _meshes(folder: Path, record: dict, config: RenderConfig) -> dict:
 
 def object_record(item: dict) -> dict:
     """Return an object of the worker in the scene folder's terms."""
-    return {'instance': item['instance'], 'family': item['family'], 'material': item['material'],
-            'material_class': Material(item['material_class']).label, 'lying': item['lying'],
-            'size_m': [2 * item['radius_m'], 2 * item['radius_m'], item['height_m']],
-            'T_world_object': item['T_world_object']}
+    record = {'instance': item['instance'], 'family': item['family'], 'material': item['material'],
+              'material_class': Material(item['material_class']).label, 'lying': item['lying'],
+              'size_m': [2 * item['radius_m'], 2 * item['radius_m'], item['height_m']],
+              'T_world_object': item['T_world_object']}
+    if item.get('source'):
+        record['source'] = item['source']
+    if item.get('liquid'):
+        label = Material(item['liquid']['material_class']).label
+        record['liquid'] = {**item['liquid'], 'material_class': label}
+    return record
 
 
 def record_camera(record: dict) -> PinholeCamera:

@@ -17,7 +17,7 @@ from dkt_ros.tools.render.assemble import (
     stereo_frames,
 )
 from dkt_ros.tools.render.media import media_files
-from dkt_ros.tools.render.run import rendered_records, scene_spec
+from dkt_ros.tools.render.run import rendered_records, require_known, scene_spec
 from dkt_ros.tools.render.setup import find_interpreter
 
 MEASURED_FRAMES = 2
@@ -36,6 +36,7 @@ def measure_scene(config: RenderConfig, seed: int = 0) -> dict:
     """
     short = dataclasses.replace(config, num_frames=min(config.num_frames, MEASURED_FRAMES),
                                 min_glass=0.0, workers=1)
+    require_known(short)
     interpreter = find_interpreter(config.interpreter)
     with tempfile.TemporaryDirectory(prefix='dkt-estimate-') as folder:
         out = Path(folder)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import errno
 import json
+import logging
 import os
 import shutil
 import socket
@@ -32,11 +33,17 @@ from rich.progress import (
 from dkt_ros.config import RenderConfig
 from dkt_ros.data.scenes import is_scene
 from dkt_ros.errors import RunError, UserError
+from dkt_ros.material import Material
+from dkt_ros.resources import cache_dir
 from dkt_ros.tools.render.assemble import accept_scene, infrared_spec, scene_name
 from dkt_ros.tools.render.cameras import intrinsics
 from dkt_ros.tools.render.media import media_files
 from dkt_ros.tools.render.setup import find_interpreter
+from dkt_ros.tools.render.worker.choose import spread
+from dkt_ros.tools.render.worker.material_table import LIBRARY
+from dkt_ros.tools.render.worker.shapes import GROUPS
 
+LOG = logging.getLogger(__name__)
 WORKER = Path(__file__).parent / 'worker' / 'main.py'
 MAX_ATTEMPTS = 6
 ATTEMPT_SEED = 1 << 32
@@ -73,6 +80,7 @@ def run_render(out: str | Path, num_scenes: int, seed: int = 0,
     pending = [s for s in seeds if not is_scene(out / scene_name(s))]
     done = {'rendered': 0, 'skipped': len(seeds) - len(pending), 'rejected': 0}
     if pending:
+        require_known(config)
         interpreter = find_interpreter(config.interpreter)
         require_space(out, len(pending), config)
         with tempfile.TemporaryDirectory(prefix=work_prefix(os.getpid()), dir=out) as work:
@@ -117,6 +125,8 @@ def _render_pending(pending, out, work, interpreter, config, done) -> None:
     columns = (TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(),
                TimeElapsedColumn(), TimeRemainingColumn())
     media, infrared = media_files(config), infrared_spec(config, work)
+    if config.objects.bank and config.preset != 'tabletop-v1':
+        import_bank({**scene_spec(pending[0], 0, config), **media}, work, interpreter)
     with Progress(*columns) as progress:
         task = progress.add_task(f'rendering into {out}', total=len(pending))
         while attempt:
@@ -160,7 +170,50 @@ def scene_spec(seed: int, attempt: int, config: RenderConfig) -> dict:
             if key not in ('sensor', 'interpreter', 'workers', 'min_glass', 'exposure')}
     return {**spec, 'name': f'{scene_name(seed)}_{attempt}', 'scene_seed': seed,
             'seed': seed + attempt * ATTEMPT_SEED, 'threads': 1, 'infrared': None,
-            'intrinsics': intrinsics(config), 'hdri_files': [], 'texture_files': []}
+            'intrinsics': intrinsics(config), 'hdri_files': [], 'texture_files': [],
+            'bank_cache': str(cache_dir() / 'bank')}
+
+
+def require_known(config: RenderConfig) -> None:
+    """Raise UserError for a weight of a material or family that the preset does not know."""
+    if config.preset == 'tabletop-v1':
+        return
+    materials = {Material(number).label: [name for name, made in LIBRARY.items()
+                                          if made.material_class == number]
+                 for number in Material if number}
+    first = {config.first_material: 1.0} if config.first_material else {}
+    for option, weights, groups in (
+            ('RenderConfig.material_weights', config.material_weights, materials),
+            ('RenderConfig.first_material', first, materials),
+            ('ObjectsConfig.families', config.objects.families, GROUPS)):
+        try:
+            spread(weights, groups)
+        except ValueError as error:
+            raise UserError(f'{option}: {error}') from None
+
+
+def import_bank(spec: dict, work: Path, interpreter: Path) -> None:
+    """
+    Import the meshes of the bank into the cache, once for all workers; names what is left out.
+
+    Raises
+    ------
+    UserError
+        If there is no such folder or no usable mesh in it.
+
+    """
+    job = work / 'bank.json'
+    job.write_text(json.dumps({'out': str(work), 'parent': os.getpid(), 'scenes': [spec],
+                               'bank_only': True}))
+    done = subprocess.run([str(interpreter), str(WORKER), str(job)], capture_output=True,
+                          text=True)
+    for line in map(json.loads, done.stdout.splitlines()):
+        if 'error' in line:
+            raise UserError(line['error'])
+        LOG.warning('%s', line['problem'])
+    if done.returncode != 0:
+        raise RunError(f'the renderer stopped with code {done.returncode} while it read the bank '
+                       f'{spec["objects"]["bank"]}: {done.stderr.strip()[-300:]}')
 
 
 def rendered_records(specs: list[dict], work: Path, interpreter: Path,
@@ -174,7 +227,8 @@ def rendered_records(specs: list[dict], work: Path, interpreter: Path,
         if workers == 1:
             share = [dict(spec, threads=0) for spec in share]
         job = work / f'job_{number}.json'
-        job.write_text(json.dumps({'out': str(work), 'parent': os.getpid(), 'scenes': share}))
+        job.write_text(json.dumps({'out': str(work), 'parent': os.getpid(), 'scenes': share,
+                                   'bank_only': False}))
         log = open(work / f'worker_{number}.log', 'w')  # noqa: SIM115 - lives with the process
         process = subprocess.Popen([str(interpreter), str(WORKER), str(job)], text=True,
                                    stdout=subprocess.PIPE, stderr=log)
@@ -201,8 +255,9 @@ def rendered_records(specs: list[dict], work: Path, interpreter: Path,
 
 
 def _listen(process: subprocess.Popen, queue: Queue) -> None:
-    for line in process.stdout:
-        queue.put(json.loads(line)['done'])
+    for line in map(json.loads, process.stdout):
+        if 'done' in line:  # what is wrong with the bank was told when it was imported
+            queue.put(line['done'])
     queue.put(None)
 
 

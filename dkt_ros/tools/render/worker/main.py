@@ -22,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 import compose  # noqa: E402
 import infrared  # noqa: E402
 import scene as tabletop  # noqa: E402
+import things  # noqa: E402
 
 OPTICAL_TO_BLENDER = np.diag([1.0, -1.0, -1.0, 1.0])
 DEVICES = ('OPTIX', 'CUDA', 'HIP', 'METAL', 'ONEAPI')
@@ -70,7 +71,10 @@ def configure(spec: dict) -> None:
     cycles.use_denoising = True
     cycles.denoiser = 'OPTIX' if device == 'OPTIX' else 'OPENIMAGEDENOISE'
     cycles.denoising_prefilter = 'FAST'
-    cycles.max_bounces, cycles.transmission_bounces, cycles.transparent_max_bounces = 10, 10, 8
+    # A glass with a liquid in it has twice the surfaces of an empty one.
+    deep = 10 if spec['preset'] == 'tabletop-v1' else 16
+    cycles.max_bounces, cycles.transmission_bounces = deep, deep
+    cycles.transparent_max_bounces = 8
     cycles.diffuse_bounces, cycles.glossy_bounces = 2, 4
     cycles.caustics_reflective = cycles.caustics_refractive = False
     cycles.sample_clamp_indirect = 4.0
@@ -112,7 +116,7 @@ def add_camera(spec: dict):
 def export_meshes(frames: Path) -> None:
     """Write vertices [m] and triangles of each instance, in the object's frame."""
     for item in bpy.data.objects:
-        if item.type != 'MESH' or not item.pass_index:
+        if item.type != 'MESH' or not item.pass_index or 'liquid' in item:
             continue
         mesh = item.data
         mesh.calc_loop_triangles()
@@ -132,7 +136,8 @@ def draw_camera(spec: dict, rng: np.random.Generator) -> None:
     spec.update(zip(('fx', 'fy', 'cx', 'cy'), given))
 
 
-def build(spec: dict, rng: np.random.Generator) -> tuple[list[dict], list[Matrix], dict]:
+def build(spec: dict, rng: np.random.Generator,
+          bank: things.Bank | None = None) -> tuple[list[dict], list[Matrix], dict]:
     """Build the scene; return its objects, the camera's poses as Blender has them, and notes."""
     if spec['preset'] == 'tabletop-v1':
         spec['hdri_folder'] = hdri_folder()
@@ -140,7 +145,7 @@ def build(spec: dict, rng: np.random.Generator) -> tuple[list[dict], list[Matrix
         return records, tabletop.camera_path(spec, rng), {}
     spec['hdri_files'] = spec['hdri_files'] or sorted(
         str(path) for path in Path(hdri_folder()).glob('*.exr'))
-    records, poses, notes = compose.compose(spec, rng)
+    records, poses, notes = compose.compose(spec, bank, rng)
     return records, [Matrix(pose @ OPTICAL_TO_BLENDER) for pose in poses], notes
 
 
@@ -179,13 +184,13 @@ def render_frame(spec: dict, camera, index: int, path: list[Matrix], frames: Pat
     scene.cycles.samples = spec['samples']
 
 
-def render_scene(spec: dict, out: Path, parent: int) -> dict:
+def render_scene(spec: dict, bank: things.Bank | None, out: Path, parent: int) -> dict:
     """Render all frames of one scene; return its record."""
     clock = [time.monotonic()]
     rng = np.random.default_rng(spec['seed'])
     spec['azimuth_rad'] = float(rng.uniform(0, 2 * math.pi))
     draw_camera(spec, rng)
-    records, path, notes = build(spec, rng)
+    records, path, notes = build(spec, rng, bank)
     configure(spec)
     camera = add_camera(spec)
     frames = out / f'{spec["name"]}.frames'
@@ -210,21 +215,34 @@ def render_scene(spec: dict, out: Path, parent: int) -> dict:
             'T_world_camera': poses, 'blender': bpy.app.version_string, 'seconds': seconds}
 
 
-def main() -> None:
-    """Render every scene of the job that has no record yet."""
-    job = json.loads(Path(sys.argv[1]).read_text())
-    out = Path(job['out'])
-    protocol = os.fdopen(os.dup(1), 'w', buffering=1)
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # Blender prints a line a frame
-    for spec in job['scenes']:
+def run(job: dict, tell) -> None:
+    """Read the bank of the job, if it has one, and render every scene."""
+    out, bank = Path(job['out']), None
+    if job['scenes'][0]['preset'] != 'tabletop-v1':
         try:
-            record = render_scene(spec, out, job['parent'])
+            bank, problems = things.open_bank(job['scenes'][0])
+        except ValueError as error:
+            tell({'error': str(error)})
+            return
+        for problem in problems:
+            tell({'problem': problem})
+    for spec in [] if job['bank_only'] else job['scenes']:
+        try:
+            record = render_scene(spec, bank, out, job['parent'])
         except compose.NoRest as error:
             record = {'name': spec['name'], 'seed': spec['seed'], 'failed': str(error)}
         temporary = out / f'{spec["name"]}.json.tmp'
         temporary.write_text(json.dumps(record))
         temporary.replace(out / f'{spec["name"]}.json')
-        protocol.write(json.dumps({'done': spec['name']}) + '\n')
+        tell({'done': spec['name']})
+
+
+def main() -> None:
+    """Run the job of the command line; standard output carries one JSON line an event."""
+    protocol = os.fdopen(os.dup(1), 'w', buffering=1)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # Blender prints a line a frame
+    run(json.loads(Path(sys.argv[1]).read_text()),
+        lambda line: protocol.write(json.dumps(line) + '\n'))
 
 
 if __name__ == '__main__':

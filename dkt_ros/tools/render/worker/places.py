@@ -39,6 +39,8 @@ class Place:
         Things farther from the middle have left [m].
     crowd : float
         How many times as many things as on a table.
+    inside : Box or None
+        The inside of a tray or bin, seen from above; what lies beyond its walls has left too.
 
     """
 
@@ -48,11 +50,21 @@ class Place:
     elevation_rad: tuple[float, float] = (0.3, 1.1)
     reach_m: float = 0.4
     crowd: float = 1.0
+    inside: Box | None = None
 
     @property
     def boxes(self) -> list[Box]:
         """Return all boxes, for the solver."""
         return [piece.box for piece in self.pieces]
+
+    def keeps(self, points: np.ndarray) -> bool:
+        """Return True if the middle of a thing's points (N, 3) [m] lies where it belongs."""
+        middle = points.mean(axis=0)
+        if self.inside is not None:
+            local = self.inside.pose[:3, :3].T @ (middle - self.inside.pose[:3, 3])
+            if (np.abs(local[:2]) > np.array(self.inside.size[:2]) / 2).any():
+                return False
+        return bool(np.hypot(*middle[:2]) <= self.reach_m and points[:, 2].min() > -0.005)
 
 
 def upright(x: float, y: float, z: float, yaw: float = 0.0) -> np.ndarray:
@@ -108,7 +120,7 @@ def _vessel(name: str, azimuth: float, rng: np.random.Generator) -> Place:
         pieces.append(part((x + 2 * board, board, rim), (0, side * (y + board) / 2, rim / 2)))
     elevation = (0.45, 1.2) if name == 'tray' else (0.85, 1.4)
     return Place(pieces, (0.32 * min(x, y), 0.32 * min(x, y)), board, elevation,
-                 0.5 * math.hypot(x, y), 1.5 if name == 'bin' else 1.0)
+                 0.5 * math.hypot(x, y), 1.5 if name == 'bin' else 1.0, Box((x, y, rim), turn))
 
 
 def _desk(spread: float, azimuth: float, rng: np.random.Generator) -> Place:

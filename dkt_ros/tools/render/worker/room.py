@@ -8,7 +8,7 @@ from pathlib import Path
 import bpy
 import numpy as np
 from boxes import Box, box_surface
-from materials import surrounding
+from materials import surface, surrounding
 from mathutils import Matrix, Vector
 from places import Place
 from scene import add_mesh, look_at
@@ -20,6 +20,8 @@ FLOOR_M = -0.75
 def furnish(spec: dict, place: Place, poses: np.ndarray, rng: np.random.Generator) -> None:
     """Add the furniture of `place`, and walls that the camera at `poses` does not pass through."""
     materials: dict[str, bpy.types.Material] = {}
+    # A scene that does not fit is strange throughout: any pattern in any colour.
+    spec['draw_surface'] = surface if rng.random() < spec['objects']['fitting'] else surrounding
     for piece in place.pieces:
         if piece.material not in materials:
             materials[piece.material] = _material(spec, piece.material, rng)
@@ -65,10 +67,10 @@ def _material(spec: dict, name: str, rng: np.random.Generator):
     """Make a procedural material, or one of a photograph where the user gave a folder of them."""
     files = spec['texture_files']
     if not files or rng.random() >= spec['texture_share']:
-        return surrounding(rng, name)
+        return spec['draw_surface'](rng, name)
     image = _load(files[rng.integers(len(files))])
     if image is None:
-        return surrounding(rng, name)
+        return spec['draw_surface'](rng, name)
     spec.setdefault('drawn_textures', []).append(Path(image.filepath).name)
     material = bpy.data.materials.new(name)
     material.use_nodes = True
@@ -120,19 +122,21 @@ def light(spec: dict, rng: np.random.Generator) -> str:
         tree.links.new(coordinates.outputs['Generated'], mapping.inputs['Vector'])
         tree.links.new(mapping.outputs['Vector'], node.inputs['Vector'])
         tree.links.new(node.outputs['Color'], background.inputs['Color'])
-    background.inputs['Strength'].default_value = rng.uniform(0.5, 1.3)
+    background.inputs['Strength'].default_value = rng.uniform(0.3, 1.0)
     world.cycles.sampling_method, world.cycles.sample_map_resolution = 'MANUAL', 256
-    for index in range(int(rng.integers(0, 3))):
+    for index in range(int(rng.integers(1, 3))):
         _lamp(index, spec['azimuth_rad'], rng)
     return name
 
 
 def _lamp(index: int, azimuth: float, rng: np.random.Generator) -> None:
+    """Add a lamp or a window to one side, from which things throw a shadow."""
     lamp = bpy.data.lights.new(f'lamp_{index}', 'AREA')
-    lamp.energy, lamp.size = rng.uniform(5, 30), rng.uniform(0.1, 0.8)
-    lamp.color = rng.uniform(0.8, 1.0, 3)
-    angle, away = azimuth + rng.uniform(-1.5, 1.5), rng.uniform(0.3, 1.2)
-    place = Vector((away * math.cos(angle), away * math.sin(angle), rng.uniform(0.8, 1.7)))
+    lamp.energy, lamp.size = np.exp(rng.uniform(np.log(8), np.log(60))), rng.uniform(0.05, 0.6)
+    warmth = rng.uniform(-0.15, 0.35)
+    lamp.color = (1.0 + min(warmth, 0), 1.0 - 0.4 * abs(warmth), 1.0 - max(warmth, 0))
+    angle, away = azimuth + rng.uniform(-2.4, 2.4), rng.uniform(0.4, 1.3)
+    place = Vector((away * math.cos(angle), away * math.sin(angle), rng.uniform(0.6, 1.6)))
     item = bpy.data.objects.new(lamp.name, lamp)
     item.matrix_world = look_at(place, Vector((0, 0, 0)))
     bpy.context.collection.objects.link(item)

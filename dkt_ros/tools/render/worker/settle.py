@@ -6,6 +6,7 @@ from the solver's margins, which are made for metres.
 """
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import bpy
@@ -38,12 +39,15 @@ class Body:
     faces : list of tuple of int
     pose : (4, 4) float
         T_world_thing at the start, and after `settle` at the end.
+    pieces : list of (K,) int or None
+        Vertices of convex parts; None takes the convex hull of all.
 
     """
 
     vertices: np.ndarray
     faces: list
     pose: np.ndarray
+    pieces: list[np.ndarray] | None = None
     center: np.ndarray = field(init=False)
 
     def __post_init__(self) -> None:
@@ -70,19 +74,14 @@ def settle(bodies: list[Body], boxes: list[Box], max_seconds: float) -> bool:
     scene.gravity, scene.render.fps = (0.0, 0.0, -GRAVITY * SCALE), FRAMES_PER_SECOND
     bpy.ops.rigidbody.world_add()
     world = scene.rigidbody_world
+    # What is linked to this collection becomes a rigid body: the operator takes far longer.
+    world.collection = bpy.data.collections.new('bodies')
     world.substeps_per_frame, world.solver_iterations = 10, 20
     last = round(max_seconds * FRAMES_PER_SECOND)
     world.point_cache.frame_end = scene.frame_end = last
     for box in boxes:
-        _add(_box_mesh(box.size), box.pose, 'BOX', None)
-    items = []
-    for body in bodies:
-        mesh = bpy.data.meshes.new('body')
-        points = (np.asarray(body.vertices) - body.center) * SCALE
-        mesh.from_pydata([tuple(p) for p in points], [], body.faces)
-        # The solver takes the origin for the centre of mass.
-        start = body.pose @ np.array(Matrix.Translation(body.center))
-        items.append(_add(mesh, start, 'CONVEX_HULL', np.ptp(points, axis=0).prod()))
+        _add(_box_mesh(box.size), box.pose, 'BOX').rigid_body.type = 'PASSIVE'
+    items = [_add_body(body) for body in bodies]
     rested = _run(scene, items, last)
     for body, item in zip(bodies, items):
         pose = np.array(item.matrix_world)
@@ -107,22 +106,38 @@ def _run(scene, items: list, last: int) -> bool:
     return False
 
 
-def _add(mesh, pose: np.ndarray, shape: str, bulk: float | None):
+def _add_body(body: Body):
+    """Add a thing as one convex body, or as several that move together."""
+    points = (np.asarray(body.vertices) - body.center) * SCALE
+    # The solver takes the origin for the centre of mass.
+    start = body.pose @ np.array(Matrix.Translation(body.center))
+    item = _add(_point_mesh(points), start, 'COMPOUND' if body.pieces else 'CONVEX_HULL')
+    for piece in body.pieces or ():
+        _add(_point_mesh(points[piece]), np.eye(4), 'CONVEX_HULL').parent = item
+    item.rigid_body.mass = max(0.02, 0.3 * float(np.ptp(points, axis=0).prod()))
+    return item
+
+
+def _point_mesh(points: np.ndarray):
+    mesh = bpy.data.meshes.new('points')
+    mesh.vertices.add(len(points))
+    mesh.vertices.foreach_set('co', points.astype(np.float32).ravel())
+    return mesh
+
+
+def _add(mesh, pose: np.ndarray, shape: str):
     item = bpy.data.objects.new(mesh.name, mesh)
     pose = np.array(pose, float)
     pose[:3, 3] *= SCALE
     item.matrix_world = Matrix(pose)
     bpy.context.collection.objects.link(item)
-    bpy.context.view_layer.objects.active = item
-    bpy.ops.rigidbody.object_add(type='PASSIVE' if bulk is None else 'ACTIVE')
+    bpy.context.scene.rigidbody_world.collection.objects.link(item)
     body = item.rigid_body
     body.collision_shape, body.use_margin = shape, True
     body.collision_margin = MARGIN_M * SCALE
     body.friction, body.restitution = 0.6, 0.05
-    if bulk is not None:
-        body.mass = max(0.02, 0.3 * bulk)
-        # Round things on a table roll for seconds; cloth and dents stop them in life.
-        body.linear_damping, body.angular_damping = 0.2, 0.7
+    # Round things on a table roll for seconds; cloth and dents stop them in life.
+    body.linear_damping, body.angular_damping = 0.2, 0.7
     return item
 
 
@@ -133,7 +148,8 @@ def _box_mesh(size: tuple[float, float, float]):
     return mesh
 
 
-def at_fault(bodies: list[Body], boxes: list[Box], reach_m: float) -> dict[int, str]:
+def at_fault(bodies: list[Body], boxes: list[Box],
+             keeps: Callable[[np.ndarray], bool]) -> dict[int, str]:
     """
     Return the bodies that must go, with the reason: `escaped`, `inside another` or `floats`.
 
@@ -141,27 +157,28 @@ def at_fault(bodies: list[Body], boxes: list[Box], reach_m: float) -> dict[int, 
 
     Parameters
     ----------
-    reach_m : float
-        A thing farther than this from the axis z has left the scene [m].
+    keeps : callable
+        False for the points (N, 3) [m] of a thing that has left the scene.
 
     """
     faults = {}
-    fixed = [_tree(*box_surface(box), 0.0, np.zeros(3)) for box in boxes]
-    kept: list[int] = []
+    fixed = [_tree(*box_surface(box)) for box in boxes]
+    points = [_world(body) for body in bodies]
+    skins: dict[int, BVHTree] = {}
+    solids: dict[int, BVHTree] = {}
     for index, body in enumerate(bodies):
-        points = _world(body)
-        if np.hypot(*points.mean(0)[:2]) > reach_m or points[:, 2].min() < -0.005:
+        if not keeps(points[index]):
             faults[index] = 'escaped'
-        elif any(_shrunk(body).overlap(_shrunk(bodies[other])) or _contains(bodies[other], points)
-                 for other in kept) or any(_shrunk(body).overlap(tree) for tree in fixed):
+            continue
+        skin = _skin(points[index], body.faces)
+        if any(skin.overlap(skins[other]) or _contains(solids[other], points[index][0])
+               for other in skins) or any(skin.overlap(tree) for tree in fixed):
             faults[index] = 'inside another'
-        else:
-            kept.append(index)
-    solids = [_tree(_world(bodies[i]), bodies[i].faces, 0.0, np.zeros(3)) for i in kept]
-    for place, index in enumerate(kept):
-        lowered = _tree(_world(bodies[index]) - [0, 0, REACH_M], bodies[index].faces, 0.0,
-                        np.zeros(3))
-        others = fixed + solids[:place] + solids[place + 1:]
+            continue
+        skins[index], solids[index] = skin, _tree(points[index], body.faces)
+    for index in solids:
+        lowered = _tree(points[index] - [0, 0, REACH_M], bodies[index].faces)
+        others = fixed + [tree for other, tree in solids.items() if other != index]
         if not any(lowered.overlap(tree) for tree in others):
             faults[index] = 'floats'
     return faults
@@ -171,25 +188,23 @@ def _world(body: Body) -> np.ndarray:
     return np.asarray(body.vertices) @ body.pose[:3, :3].T + body.pose[:3, 3]
 
 
-def _shrunk(body: Body) -> BVHTree:
-    """Return the body's surface a skin's depth inside of itself."""
+def _skin(points: np.ndarray, faces: list) -> BVHTree:
+    """Return a surface a skin's depth inside of itself."""
     mesh = bpy.data.meshes.new('skin')
-    mesh.from_pydata([tuple(p) for p in _world(body)], [], body.faces)
-    normals = np.empty(3 * len(mesh.vertices), np.float32)
+    mesh.from_pydata(points.tolist(), [], faces)
+    normals = np.empty(3 * len(points), np.float32)
     mesh.vertices.foreach_get('normal', normals)
-    tree = _tree(_world(body), body.faces, SKIN_M, normals.reshape(-1, 3))
     bpy.data.meshes.remove(mesh)
-    return tree
+    return _tree(points - SKIN_M * normals.reshape(-1, 3), faces)
 
 
-def _tree(points: np.ndarray, faces: list, depth: float, normals: np.ndarray) -> BVHTree:
-    return BVHTree.FromPolygons([Vector(p) for p in points - depth * normals], faces)
+def _tree(points: np.ndarray, faces: list) -> BVHTree:
+    return BVHTree.FromPolygons(points.tolist(), faces)
 
 
-def _contains(body: Body, points: np.ndarray) -> bool:
-    """Return True if the first of `points` lies in the solid part of `body`."""
-    tree = _tree(_world(body), body.faces, 0.0, np.zeros(3))
-    origin, crossings = Vector(points[0]), 0
+def _contains(tree: BVHTree, point: np.ndarray) -> bool:
+    """Return True if a point lies in the solid part of a closed surface."""
+    origin, crossings = Vector(point), 0
     for _ in range(64):
         hit, *_ = tree.ray_cast(origin, Vector((0.137, 0.291, 0.947)))
         if hit is None:

@@ -29,7 +29,8 @@ OTHERS = {'plate': tableware.plate, 'spoon': labware.spoon, 'ladle': labware.lad
           'lens': labware.lens, 'ornament': labware.ornament}
 DISTRACTORS = {'box': plain.box, 'sphere': plain.sphere, 'can': plain.can,
                'cylinder': plain.cylinder, 'cone': plain.cone, 'ring': plain.ring}
+GROUPS = {'vessels': VESSELS, 'others': OTHERS, 'distractors': DISTRACTORS}
 LIBRARY = {**VESSELS, **OTHERS, **DISTRACTORS}
 
-__all__ = ['DISTRACTORS', 'FAMILIES', 'LIBRARY', 'OTHERS', 'VESSELS', 'Cavity', 'Shape', 'fill',
-           'lathe', 'tumbler']
+__all__ = ['DISTRACTORS', 'FAMILIES', 'GROUPS', 'LIBRARY', 'OTHERS', 'VESSELS', 'Cavity', 'Shape',
+           'fill', 'lathe', 'tumbler']

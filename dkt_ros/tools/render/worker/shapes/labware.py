@@ -10,6 +10,7 @@ import math
 import numpy as np
 
 from .mesh import Patch, Shape, bezier, graft, loft, measured, revolve, tube_rings
+from .pieces import solid_pieces, tube_pieces, vessel_pieces
 from .profile import inside, join, rim, rounded, smooth, thinned
 from .vessel import SEGMENTS, spout, vessel
 
@@ -82,7 +83,8 @@ def spoon(rng: np.random.Generator) -> Shape:
     vertices, faces = loft(rings[:, ::-1], middle[0] - (0.0004, 0, 0), middle[-1]
                            + (0.0004, 0, 0))
     vertices[:, 0] -= vertices[:, 0].mean()
-    return measured(vertices, faces, parts=('bowl', 'handle'))
+    return measured(vertices, faces, parts=('bowl', 'handle'),
+                    pieces=tube_pieces(1, *rings.shape[:2], step=8))
 
 
 def _spoon_outline(x: np.ndarray, bowl: float, length: float, width: float, neck: float,
@@ -124,8 +126,10 @@ def ladle(rng: np.random.Generator) -> Shape:
     cap = np.sqrt(np.clip((1 - share) / 0.06, 0.05, 1.0))
     sections = tube_rings(path, cap * (0.003 + 0.004 * share), cap * rng.uniform(0.0014, 0.0024)
                           * np.ones(40), vertices[loop], blend=0.12)
+    pieces = vessel_pieces(profile, len(outside) - 1, len(inner) - 1, SEGMENTS) \
+        + tube_pieces(len(vertices), *sections.shape[:2])
     vertices, faces = graft(vertices, faces, loop, sections)
-    return measured(vertices, faces, hollow=True, parts=('bowl', 'handle'))
+    return measured(vertices, faces, hollow=True, parts=('bowl', 'handle'), pieces=pieces)
 
 
 def lens(rng: np.random.Generator) -> Shape:
@@ -158,13 +162,22 @@ def ornament(rng: np.random.Generator) -> Shape:
          (0.5 * head, 0.83 * height), (head, 0.92 * height), (0.6 * head, 0.985 * height),
          (0.0, height)]))
     facets = int(rng.integers(6, 13)) if rng.random() < 0.4 else SEGMENTS
-    return solid(rounded(outer, 0.0015), facets)
+    return solid(rounded(outer, 0.0015), facets, sliced=True)
 
 
-def solid(outer: np.ndarray, segments: int = SEGMENTS, **fields: object) -> Shape:
-    """Turn a profile that begins and ends on the axis; few segments give flat facets."""
+def solid(outer: np.ndarray, segments: int = SEGMENTS, sliced: bool = False,
+          **fields: object) -> Shape:
+    """
+    Turn a profile that begins and ends on the axis; few segments give flat facets.
+
+    `sliced` gives the solver discs, for a profile with waists.
+    """
     profile = thinned(outer, 0.004)
     rings = revolve(profile[1:-1], segments)
     ends = (np.array([0, 0, profile[i, 1]]) for i in (0, -1))
     vertices, faces = loft(rings, *ends)
-    return measured(vertices, faces, smooth_rad=0.3 if segments < 24 else 0.7, **fields)
+    pieces = solid_pieces(profile[1:-1], segments) if sliced else None
+    if pieces:
+        pieces[0], pieces[-1] = np.append(pieces[0], 0), np.append(pieces[-1], len(vertices) - 1)
+    return measured(vertices, faces, smooth_rad=0.3 if segments < 24 else 0.7, pieces=pieces,
+                    **fields)

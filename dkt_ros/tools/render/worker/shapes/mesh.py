@@ -56,6 +56,8 @@ class Shape:
         Edges that turn by less than this are shaded as one surface [rad].
     closed : bool
         True if every edge belongs to exactly two faces; a mesh of a bank may be open.
+    pieces : list of (K,) int or None
+        Vertices of convex parts, for the solver; None where one hull will do.
 
     """
 
@@ -70,15 +72,18 @@ class Shape:
     parts: tuple[str, ...] = ('body',)
     smooth_rad: float = 0.7
     closed: bool = True
+    pieces: list[np.ndarray] | None = None
 
 
 def measured(vertices: np.ndarray, faces: list, **fields: object) -> Shape:
     """Return a shape that stands on z = 0, without vertices that no face uses, and its size."""
     used = np.zeros(len(vertices), bool)
     used[[corner for face in faces for corner in face]] = True
+    pieces = fields.pop('pieces', None)
     if not used.all():
         number = np.cumsum(used) - 1
         faces = [tuple(number[list(face)].tolist()) for face in faces]
+        pieces = pieces and [number[piece[used[piece]]] for piece in pieces]
     vertices = np.array(vertices, float)[used]
     low = vertices[:, 2].min()
     vertices[:, 2] -= low
@@ -87,7 +92,8 @@ def measured(vertices: np.ndarray, faces: list, **fields: object) -> Shape:
         down = np.array([0.0, 0.0, low])
         cavity = Cavity(cavity.bottom - down, cavity.rings - down)
     return Shape(vertices, faces, float(vertices[:, 2].max()),
-                 float(np.hypot(vertices[:, 0], vertices[:, 1]).max()), cavity=cavity, **fields)
+                 float(np.hypot(vertices[:, 0], vertices[:, 1]).max()), cavity=cavity,
+                 pieces=pieces, **fields)
 
 
 def loft(rings: np.ndarray, first: np.ndarray, last: np.ndarray,

@@ -7,6 +7,7 @@ import numpy as np
 
 from .labware import solid
 from .mesh import Shape, measured
+from .pieces import tube_pieces
 from .profile import join, rounded, smooth
 
 
@@ -93,4 +94,6 @@ def ring(rng: np.random.Generator) -> Shape:
     faces = [(i * across + j, (i + 1) % around * across + j,
               (i + 1) % around * across + (j + 1) % across, i * across + (j + 1) % across)
              for i in range(around) for j in range(across)]
-    return measured(vertices.reshape(-1, 3), faces)
+    return measured(vertices.reshape(-1, 3), faces,
+                    pieces=tube_pieces(0, around, across, step=8)
+                    + [np.r_[0:across, (around - 1) * across:around * across]])

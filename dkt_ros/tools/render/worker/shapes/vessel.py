@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .mesh import Cavity, Patch, Shape, bezier, graft, loft, measured, revolve, tube_rings
+from .pieces import tube_pieces, vessel_pieces
 from .profile import inside, join, rim, thinned
 
 SEGMENTS = 96
@@ -83,16 +84,18 @@ def vessel(outer: np.ndarray, wall: float, floor: float, *, foot: np.ndarray | N
     first, last = np.array([0, 0, outside[0, 1]]), np.array([0, 0, inner[0, 1]])
     cavity = Cavity(last, rings[:-len(inner):-1].copy())
     parts = ('body',) if foot is None else ('body', 'foot')
+    pieces = vessel_pieces(profile, len(outside) - 1, len(inner) - 1, SEGMENTS)
     if handle is None:
         vertices, faces = loft(rings, first, last)
     else:
-        vertices, faces = _with_handle(rings, first, last, outside[1:], handle)
-        parts = (*parts, 'handle')
-    return measured(vertices, faces, hollow=True, cavity=cavity, parts=parts, **fields)
+        vertices, faces, grown = _with_handle(rings, first, last, outside[1:], handle)
+        parts, pieces = (*parts, 'handle'), pieces + grown
+    return measured(vertices, faces, hollow=True, cavity=cavity, parts=parts, pieces=pieces,
+                    **fields)
 
 
 def _with_handle(rings: np.ndarray, first: np.ndarray, last: np.ndarray, outside: np.ndarray,
-                 handle: Handle) -> tuple[np.ndarray, list]:
+                 handle: Handle) -> tuple[np.ndarray, list, list]:
     heights = outside[:, 1]
     columns = max(1, round(handle.width / 2 * SEGMENTS / (2 * math.pi * outside[:, 0].max())))
     middle = [int(np.argmin(np.abs(heights - z))) for z in (handle.low, handle.high)]
@@ -112,7 +115,8 @@ def _with_handle(rings: np.ndarray, first: np.ndarray, last: np.ndarray, outside
     half = np.full(len(path), 0.5)
     sections = tube_rings(path, half * handle.width, half * handle.thickness,
                           vertices[loops[0]], vertices[loops[1]])
-    return graft(vertices, faces, loops[0], sections, loops[1])
+    pieces = tube_pieces(len(vertices), *sections.shape[:2])
+    return *graft(vertices, faces, loops[0], sections, loops[1]), pieces
 
 
 def spout(height: float, depth: float, length: float, width_rad: float = 0.35) -> Relief:
