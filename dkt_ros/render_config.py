@@ -110,8 +110,8 @@ class ObjectsConfig(Config):
 
     families: dict = option({'vessels': 0.62, 'others': 0.14, 'distractors': 0.24},
                             'How often each family, or group of families, is drawn.')
-    fitting: float = option(0.85, 'Share of things, and of rooms, made of what they are made of in '
-                            'life; the others may be of anything, a wooden bottle too.',
+    fitting: float = option(0.85, 'Share of things, and of rooms, made of what they are made of '
+                            'in life; the others may be of anything, a wooden bottle too.',
                             minimum=0.0, maximum=1.0)
     filled: float = option(0.35, 'Share of the vessels standing upright that hold a liquid.',
                            minimum=0.0, maximum=1.0)

@@ -96,6 +96,26 @@ def normalised_focal(path):
     edit(path, lambda record: record['camera'].update(fx=0.94, fy=0.94))
 
 
+WATER = {'material': 'water', 'material_class': 'transparent', 'level': 0.5}
+
+
+def first_object(**fields):
+    return lambda path: edit(path, lambda record: record['objects'][0].update(fields))
+
+
+def leaning(**fields):
+    pose = np.eye(4)
+    pose[1:3, 1:3] = [[0.9, -0.436], [0.436, 0.9]]
+    return first_object(T_world_object=pose.tolist(), **fields)
+
+
+def milk_elsewhere(path):
+    first_object(liquid={**WATER, 'material_class': 'translucent'})(path)
+    material = FRAME.material.copy()
+    material[20:24][FRAME.instance[20:24] == 1] = 4
+    write_image(path / 'material' / '000001.png', material)
+
+
 def blind_sensor(path):
     write_image(path / 'sensor_depth' / '000001.png', np.zeros((48, 64), np.uint16))
 
@@ -131,6 +151,13 @@ def disparity_without_cameras(path):
     (lost_normals, 'normals are missing on'), (vanished_object, 'hide what is seen behind'),
     (backwards_motion, 'poses and depth disagree'), (sideways_pose, 'outside of the outline'),
     (swapped_ids, 'outside of the outline'), (erased_ids, 'is missing on'),
+    (first_object(liquid={**WATER, 'level': 1.2}), 'stands at 1.2'),
+    (first_object(liquid={'material': 'water'}), 'liquid lacks level, material_class'),
+    (first_object(liquid={**WATER, 'material_class': 'wet'}), "material_class 'wet'"),
+    (leaning(liquid=WATER), 'tilted by 26 degrees'),
+    (milk_elsewhere, 'not transparent or translucent'),
+    (first_object(source={'file': 'a.glb'}), 'source lacks closed, sha256'),
+    (first_object(source={'file': 'a.glb', 'sha256': '0', 'closed': False}), 'open mesh'),
     (large_object, '200 long'), (normalised_focal, 'image widths'),
     (blind_sensor, 'sees nothing'), (scaled_sensor, 'differ by 10%'),
     (wrong_disparity, 'means 7.00 m'), (disparity_of_another_size, r'\(20, 50\)'),
@@ -141,6 +168,16 @@ def test_damage_is_found(tmp_path, damage, words):
     damage(path)
     with pytest.raises(AssertionError, match=words):
         raise AssertionError(' | '.join(check_scene(path)))
+
+
+def test_a_liquid_may_show_its_own_class(tmp_path):
+    path = make_scene(tmp_path / 'a')
+    first_object(liquid={**WATER, 'material_class': 'translucent'},
+                 source={'file': 'a.glb', 'sha256': '0', 'closed': True})(path)
+    material = FRAME.material.copy()
+    material[20:24][FRAME.instance[20:24] == 1] = 2
+    write_image(path / 'material' / '000001.png', material)
+    assert check_scene(path) == []
 
 
 def test_a_right_disparity_is_no_problem(tmp_path):
