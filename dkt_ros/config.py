@@ -179,6 +179,7 @@ class DepthColorConfig(Config):
 
 
 EXECUTIONS = ('auto', 'eager', 'compile', 'onnxruntime', 'tensorrt')
+PRECISIONS = ('auto', 'float32', 'bfloat16')
 
 
 @dataclass(frozen=True)
@@ -189,8 +190,10 @@ class DepthNodeConfig(PerceptionConfig):
                         read_only=True)
     device: str = option('auto', 'Where the model runs: `auto` takes CUDA where there is one; '
                          '`cpu`, `cuda` or `cuda:N`.', read_only=True)
-    execution: str = option('auto', 'How the model runs; `auto` and `eager` exist in this '
-                            'release.', choices=EXECUTIONS, read_only=True)
+    execution: str = option('auto', 'Who computes a step of the model; `auto` is `eager`, which '
+                            'starts at once.', choices=EXECUTIONS, read_only=True)
+    precision: str = option('auto', 'Arithmetic of the large products; `auto` takes bfloat16 '
+                            'where the hardware has it.', choices=PRECISIONS, read_only=True)
     autostart: bool = option(True, 'Configure and activate at start, without a lifecycle '
                              'manager.', read_only=True)
     max_age_s: float = option(0.0, 'Images older than this on arrival are dropped [s]; 0 takes '

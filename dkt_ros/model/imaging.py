@@ -73,13 +73,15 @@ def to_disparity(video: torch.Tensor, clamp: bool = False) -> torch.Tensor:
 
 def to_normals(video: torch.Tensor) -> torch.Tensor:
     """Turn decoded (3, T, H, W) into unit normals (T, H, W, 3), optical frame."""
-    return unit(video.float().permute(1, 2, 3, 0))
+    return _unit(video.float()).permute(1, 2, 3, 0).contiguous()
 
 
-def unit(vectors: torch.Tensor) -> torch.Tensor:
-    """Scale (..., 3) to unit length; a vector without direction faces the camera."""
-    length = vectors.norm(dim=-1, keepdim=True)
-    towards_camera = torch.tensor([0.0, 0.0, -1.0]).to(vectors)
+def _unit(vectors: torch.Tensor) -> torch.Tensor:
+    """Scale (3, ...) to unit length; a vector without direction faces the camera."""
+    x, y, z = vectors
+    # torch's norm over an axis of three is twenty times slower
+    length = (x * x).addcmul_(y, y).addcmul_(z, z).sqrt_()
+    towards_camera = vectors.new_tensor([0.0, 0.0, -1.0]).view(3, *[1] * length.ndim)
     return torch.where(length > 1e-6, vectors / length.clamp_min(1e-6), towards_camera)
 
 
@@ -97,8 +99,9 @@ def resize_maps(maps: np.ndarray, height: int, width: int, mode: str = 'bilinear
     video = torch.from_numpy(maps if is_normals else maps[..., None]).permute(0, 3, 1, 2)
     video = F.interpolate(video, size=(height, width), mode=mode, align_corners=False,
                           antialias=True)
-    video = video.permute(0, 2, 3, 1)
-    return (unit(video) if is_normals else video[..., 0]).contiguous().numpy()
+    if not is_normals:
+        return video[:, 0].contiguous().numpy()
+    return _unit(video.movedim(1, 0)).permute(1, 2, 3, 0).contiguous().numpy()
 
 
 def rotate_clip(frames: np.ndarray) -> np.ndarray:

@@ -49,28 +49,19 @@ class ModelBackend:
 
     def load(self, config: DepthNodeConfig) -> None:
         """Load the model folder onto the device."""
-        if config.execution not in ('auto', 'eager'):
-            raise UserError(f'execution is {config.execution!r}, which this release does not '
-                            'have; use auto or eager')
         try:
-            import torch
+            import torch  # noqa: F401
         except ImportError as error:
             raise UserError('torch is not installed, and the model needs it: '
                             'pip install torch') from error
-        from dkt_ros.model.loading import choose_device, lay_out_for_speed
-        from dkt_ros.model.pipeline import DKTPipeline
-        from dkt_ros.resources import resolve_model
+        from dkt_ros.model.loading import load_pipeline
         from dkt_ros.stream import DKTStream
-        device = choose_device(config.device, torch.cuda.is_available(),
-                               torch.cuda.device_count())
-        dtype = torch.float32 if device == 'cpu' else torch.bfloat16
-        folder = resolve_model(config.model)
-        self._pipeline = lay_out_for_speed(
-            DKTPipeline.from_pretrained(folder, torch_dtype=dtype).to(device))
+        self._pipeline = load_pipeline(config.model, config.device, config.execution,
+                                       config.precision)
         if config.normals.source == 'model' and 'normal' not in self._pipeline.tasks:
-            raise UserError(f'normals.source is model, but {folder} has no task for normals, only '
-                            f'{", ".join(self._pipeline.tasks)}; set normals.source to depth or '
-                            'none')
+            raise UserError(f'normals.source is model, but {config.model} has no task for '
+                            f'normals, only {", ".join(self._pipeline.tasks)}; set '
+                            'normals.source to depth or none')
         # The first window pays for what is done once, and shows here if memory is too small.
         tasks = self._pipeline.tasks if config.normals.source == 'model' else ('depth',)
         DKTStream(self._pipeline, config.stream, tasks=tasks).measure(*WARM_UP_SIZE, num_windows=1)

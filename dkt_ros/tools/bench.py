@@ -91,7 +91,7 @@ def measure_preset(folder: Path, preset: str, config: BenchConfig) -> dict:
     """Return the figures of one preset; call it in a process that did nothing else."""
     import torch
 
-    from dkt_ros.model.pipeline import DKTPipeline
+    from dkt_ros.model.loading import load_pipeline
     from dkt_ros.perception import Perception
 
     if config.threads:
@@ -99,7 +99,7 @@ def measure_preset(folder: Path, preset: str, config: BenchConfig) -> dict:
     stream = StreamConfig(preset=preset, height=config.working_height,
                           width=config.working_width, seed=config.seed)
     normals = NormalsConfig(source='model' if config.normals else 'none')
-    pipeline = DKTPipeline.from_pretrained(folder).to(config.device)
+    pipeline = load_pipeline(folder, config.device)
     perception = Perception(pipeline, PerceptionConfig(stream=stream, normals=normals))
     timeline = play(perception, bench_frames(config))
     working = perception.stream.working_size

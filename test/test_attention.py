@@ -1,0 +1,36 @@
+"""Attention without a maximum: equal to torch's for bounded logits."""
+import torch
+import torch.nn.functional as F
+from toy_model import randn
+
+from dkt_ros.model.attention import bounded_attention, largest_logit
+
+
+def normalised(seed, *shape):
+    x = randn(seed, *shape)
+    return x / x.square().mean((1, 3), keepdim=True).sqrt()
+
+
+def test_it_is_softmax_attention():
+    query, key = normalised(1, 2, 4, 50, 16), normalised(2, 2, 4, 70, 16) + 0.5
+    value = randn(3, 2, 4, 70, 16)
+    expected = F.scaled_dot_product_attention(query, key, value)
+    exact = bounded_attention(query, key, value)
+    torch.testing.assert_close(exact, expected, atol=1e-5, rtol=1e-5)
+    half = [tensor.to(torch.bfloat16) for tensor in (query, key, value)]
+    error = bounded_attention(*half).float() - expected
+    assert error.norm() < 0.02 * expected.norm()
+
+
+def test_no_query_and_key_exceed_the_bound():
+    weights = randn(4, 64).abs(), randn(5, 64)
+    bound = largest_logit(*weights, heads=4)
+    # the worst case: all of a vector in the one channel with the largest weights
+    unit = torch.zeros(64)
+    unit[int((weights[0].abs() * weights[1].abs()).argmax())] = 8.0
+    assert ((unit * weights[0]) @ (unit * weights[1])).abs() / 4 <= bound
+    query, key = (randn(seed, 200, 64) for seed in (6, 7))
+    query, key = (x / x.square().mean(-1, keepdim=True).sqrt() * weight
+                  for x, weight in ((query, weights[0]), (key, weights[1])))
+    logits = torch.einsum('nhd,mhd->hnm', query.view(-1, 4, 16), key.view(-1, 4, 16)) / 4
+    assert logits.abs().max() <= bound
