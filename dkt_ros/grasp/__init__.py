@@ -1,0 +1,1 @@
+"""Grasps planned from a cloud: numpy, scipy and Open3D; no ROS, no files but gripper YAML."""
