@@ -6,7 +6,6 @@ sentence on stderr), with 1 for anything unexpected and with 130 when interrupte
 """
 from __future__ import annotations
 
-import dataclasses
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
@@ -18,15 +17,16 @@ from dkt_ros.config import (
     PRESETS,
     BenchConfig,
     DepthNodeConfig,
-    PerceptionConfig,
     TrainConfig,
 )
 from dkt_ros.errors import RunError, UserError
 from dkt_ros.verbs.assets import assets
-from dkt_ros.verbs.common import Json, Options, Out, verb
+from dkt_ros.verbs.common import Device, Json, Model, Options, Out, Preset, verb
 from dkt_ros.verbs.common import finish as _finish
+from dkt_ros.verbs.common import perception_options as _perception
 from dkt_ros.verbs.common import two_numbers as _two_numbers
 from dkt_ros.verbs.data import data
+from dkt_ros.verbs.evaluate import evaluate
 from dkt_ros.verbs.render import bench_render, render
 from dkt_ros.verbs.scenes import scenes
 
@@ -40,11 +40,6 @@ app.add_typer(assets, name='assets')
 app.add_typer(bench, name='bench')
 
 Size = Annotated[str, typer.Option(metavar='WxH', help='Size of the camera image [px].')]
-Preset = Annotated[str | None, typer.Option(
-    help=f'Latents a window and overlap: {", ".join(PRESETS)}.')]
-Device = Annotated[str, typer.Option(help='auto, cpu, cuda or cuda:N.')]
-Model = Annotated[str, typer.Option(help='A bundled model or the path of a model folder.')]
-
 
 def main() -> None:
     """Entry point of `dkt`."""
@@ -163,42 +158,7 @@ def infer(
             json)
 
 
-@verb(app, 'eval')
-def evaluate(
-    data: Annotated[Path, typer.Option(help='Folder of scenes, or of a data set.')],
-    model: Model = DepthNodeConfig.model,
-    protocol: Annotated[str, typer.Option(
-        help='Where scale and shift come from: affine-sensor, affine-gt or metric.',
-    )] = 'affine-sensor',
-    baselines: Annotated[str, typer.Option(
-        help='Classical repairs of the sensor to score beside, with commas between.')] = 'filled',
-    out: Out = Path('eval_out'),
-    preset: Preset = None,
-    max_scenes: Annotated[int | None, typer.Option(
-        '--scenes', min=1, help='Take the first scenes only.')] = None,
-    repeat: Annotated[int | None, typer.Option(
-        min=1, help='Show each still so many times.')] = None,
-    device: Device = DepthNodeConfig.device,
-    config: Options = None,
-    json: Json = None,
-) -> None:
-    """
-    Measure a model on scenes, by material, beside the sensor and its classical repair.
-
-    Example: `dkt eval --data scenes --protocol affine-sensor --out eval_out`
-    """
-    from dkt_ros.tools.evaluate import run_evaluate
-    _finish(run_evaluate(data, model=model, protocol=protocol, out=out,
-                         baselines=baselines.split(','), config=_perception(config, preset),
-                         device=device, max_scenes=max_scenes, repeat=repeat), json)
-
-
-def _perception(path: Path | None, preset: str | None) -> PerceptionConfig:
-    """Return the options of the YAML file, with the preset of the command line."""
-    config = PerceptionConfig.from_yaml(path) if path else PerceptionConfig()
-    if preset is None:
-        return config
-    return dataclasses.replace(config, stream=dataclasses.replace(config.stream, preset=preset))
+verb(app, 'eval')(evaluate)
 
 
 @verb(bench)

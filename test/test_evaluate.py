@@ -50,12 +50,63 @@ def test_figures(tmp_path):
 def test_files(tmp_path):
     evaluate(tmp_path, out=tmp_path / 'out')
     names = {path.name for path in (tmp_path / 'out').iterdir()}
-    assert names == {'evaluation.json', 'evaluation.md', 'best.png', 'worst.png'}
+    assert names == {'evaluation.json', 'evaluation.md', 'evaluation.html', 'plots.png',
+                     'best.png', 'worst.png'}
     record = json.loads((tmp_path / 'out' / 'evaluation.json').read_text())
     for key in ('version', 'machine', 'settings', 'seed', 'model_sha256', 'per_scene', 'object'):
         assert key in record
     text = (tmp_path / 'out' / 'evaluation.md').read_text()
-    assert '| transparent | dkt | 20.0 |' in text
+    assert '| transparent | dkt | 20.0 |' in text and '## Normals' in text and 'OPW cm' in text
+    assert 'Every scene' in (tmp_path / 'out' / 'evaluation.html').read_text()
+    assert (tmp_path / 'out' / 'plots.png').stat().st_size > 10_000
+
+
+def test_normals_and_time(tmp_path):
+    result = evaluate(tmp_path)
+    flat = result['normals']['transparent']
+    assert flat['dkt']['median_deg'] == pytest.approx(0, abs=0.1) and flat['dkt']['coverage'] == 1
+    assert result['normals_intervals']['all']['dkt']['within_11'] == [1.0, 1.0]
+    assert set(result['temporal']) == {'truth', 'sensor', 'filled', 'dkt', 'fused'}
+    # All that our depth has wrong is the same everywhere: it is as steady as the truth.
+    ours, truth = result['temporal']['dkt'], result['temporal']['truth']
+    assert ours['opw_cm'] == pytest.approx(truth['opw_cm'], abs=1e-3)
+    assert truth['tae_percent'] < 2 and result['temporal']['sensor']['tae_percent'] >= 0
+    assert ours['scale_std'] < 0.01 and np.isfinite(result['seam_ratio'])
+    assert all(len(pair) == 2 for pair in result['temporal_intervals']['dkt'].values())
+
+
+def test_every_figure_has_an_interval_and_one_scene_is_resampled_by_frames(tmp_path):
+    result = evaluate(tmp_path, max_scenes=1)
+    assert result['interval_unit'] == 'frames'
+    for name, sources in result['intervals'].items():
+        for source, row in sources.items():
+            assert set(row) == set(result[name][source])
+            low, high = row['mae_m']
+            assert low <= result[name][source]['mae_m'] + 1e-9 and high >= low
+
+
+def test_the_oracle_fits_outside_the_true_mask(tmp_path):
+    def warped(frame):
+        return (1 / (0.5 / truth_of(frame) + 0.3)).astype(np.float32)
+
+    result = evaluate(tmp_path, warped, protocol='affine-sensor-oracle')
+    assert result['all']['dkt']['mae_m'] < 1e-3 and 'fused' not in result['all']
+
+
+def test_a_public_data_set_is_evaluated_in_place(tmp_path):
+    import dataset_trees
+    root = dataset_trees.transcg(tmp_path / 'tcg')
+    fake = FakePerception(lambda frame: np.full(frame.rgb.shape[:2], TABLE_M, np.float32))
+    result = run_evaluate(root, perception=fake, console=quiet(), repeat=2)
+    assert set(result['per_scene']) == {'scene1_D435', 'scene1_L515'}
+    assert result['transparent']['dkt']['mae_m'] == pytest.approx(TABLE_M - TOP_M, abs=2e-3)
+    assert result['temporal'] == {} and 'unrelated views' in result['notes'][0]
+    np.save(root / 'camera_intrinsics' / '1-camIntrinsics-D435.npy', dataset_trees.K.T)
+    with pytest.raises(UserError, match='transposed'):
+        run_evaluate(root, perception=fake, console=quiet())
+    wrong = dataset_trees.clearpose(tmp_path / 'mm', divisor=1.0)
+    with pytest.raises(UserError, match='millimetres read as metres'):
+        run_evaluate(wrong, perception=fake, console=quiet())
 
 
 def test_affine_gt_removes_scale_and_shift(tmp_path):
@@ -84,7 +135,8 @@ def test_more_baselines_and_fewer_scenes(tmp_path):
 @pytest.mark.parametrize('kwargs, words', [
     ({'protocol': 'best'}, "'best'.*affine-sensor"),
     ({'protocol': 'metric'}, 'plane or fixed'),
-    ({'baselines': ['magic']}, "'magic'.*filled")])
+    ({'baselines': ['magic']}, "'magic'.*filled"),
+    ({'baselines': ['depthcrafter']}, 'depthcrafter has no weights')])
 def test_mistakes(tmp_path, kwargs, words):
     with pytest.raises(UserError, match=words):
         evaluate(tmp_path, **kwargs)

@@ -17,7 +17,7 @@ def clip_score(frames=2):
     score = ClipScore()
     for index in range(frames):
         item = scene_frame(index)
-        score.add(item, {**sensor_sources(item.frame.sensor_depth), 'dkt': item.depth + 0.01})
+        score.add(item, {**sensor_sources(item.frame), 'dkt': item.depth + 0.01})
     return score
 
 

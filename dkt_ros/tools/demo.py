@@ -206,7 +206,7 @@ def report(files: DemoFiles, source: Clip, recording: dict, console: Console) ->
         if item.depth is None and not wanted:
             continue
         estimate = read_estimate(files.results, by_index[item.index], camera, item)
-        score.add(item, {**sensor_sources(estimate.frame.sensor_depth),
+        score.add(item, {**sensor_sources(estimate.frame),
                          **estimate_sources(estimate)})
         if wanted:
             rows.append(panels(estimate, item))

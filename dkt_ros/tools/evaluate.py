@@ -1,16 +1,7 @@
-"""
-`dkt eval`: a model over a set of scenes, by material and by source.
-
-Protocols, never to be compared with each other:
-
-    affine-sensor   metres as MetricAnchor publishes them, from the sensor alone; no truth is used
-    affine-gt       one scale and shift a sequence, fitted to the truth: the paper's, shape only
-    metric          the published depth with the anchor as configured, the sensor not being it
-"""
+"""`dkt eval`: a model and others over a set of clips, by material and by source."""
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,36 +10,38 @@ from rich.progress import track
 
 from dkt_ros.config import PerceptionConfig
 from dkt_ros.data.clip import Clip
-from dkt_ros.data.clips import open_clip
-from dkt_ros.data.scenes import SceneFrame, list_scenes
+from dkt_ros.data.clips import open_clips
+from dkt_ros.data.datasets.registry import find_sequences
+from dkt_ros.data.datasets.sanity import ensure_sane
 from dkt_ros.errors import UserError
-from dkt_ros.frame import DepthEstimate
-from dkt_ros.metrics import affine_gt
-from dkt_ros.provenance import provenance, write_json
+from dkt_ros.provenance import provenance
 from dkt_ros.resources import resolve_model
-from dkt_ros.tools.baselines.filled import METHODS
-from dkt_ros.tools.infer import load_perception, shrunk
-from dkt_ros.tools.montage import panels, write_montage
-from dkt_ros.tools.perceive import RunStats, perceive
-from dkt_ros.tools.report import markdown_table, rich_table
+from dkt_ros.tools.baselines.filled import METHODS as FILLERS
+from dkt_ros.tools.baselines.learned import METHODS, load_method
+from dkt_ros.tools.clip_eval import ClipResult, Task, evaluate_clip
+from dkt_ros.tools.eval_report import title, write_report
+from dkt_ros.tools.infer import load_perception
+from dkt_ros.tools.perceive import RunStats
+from dkt_ros.tools.protocols import PROTOCOLS
+from dkt_ros.tools.report import rich_table
 from dkt_ros.tools.scoring import (
-    ClipScore,
+    METRICS,
+    NORMAL_METRICS,
     bootstrap_interval,
-    estimate_sources,
+    interval_table,
     mean_table,
-    sensor_sources,
 )
+from dkt_ros.tools.temporal_score import TEMPORAL_METRICS
 
-PROTOCOLS = ('affine-sensor', 'affine-gt', 'metric')
-BASELINES = ('filled', *(method for method in METHODS if method != 'nearest'))
-INTERVAL_METRICS = ('mae_m', 'delta_105')
-SHOWN = 3
+CLASSICAL = ('filled', *FILLERS)
+BASELINES = (*CLASSICAL, *METHODS)
 
 
 def run_evaluate(data: str | Path, *, model: str | Path = 'dkt-tiny',
                  protocol: str = 'affine-sensor', out: str | Path | None = None,
                  baselines: Sequence[str] = ('filled',), config: PerceptionConfig | None = None,
                  device: str = 'auto', max_scenes: int | None = None, repeat: int | None = None,
+                 max_frames: int | None = None, baseline_models: str | Path | None = None,
                  console: Console | None = None, perception: object | None = None) -> dict:
     """
     Evaluate a model on scenes.
@@ -56,21 +49,23 @@ def run_evaluate(data: str | Path, *, model: str | Path = 'dkt-tiny',
     Parameters
     ----------
     data : str or Path
-        A folder of scenes, one scene, or a folder in ClearGrasp's layout.
+        A folder of scenes, one scene, or a known data set or a part of it.
     model : str or Path
         A bundled model or a model folder.
     protocol : str
         One of `PROTOCOLS`.
     out : str or Path, optional
-        Gets evaluation.json, evaluation.md, best.png and worst.png.
+        Gets evaluation.json, .md and .html, plots.png, best.png and worst.png.
     baselines : sequence of str
-        Classical repairs of the sensor's depth to score beside it.
+        Names out of `BASELINES`: classical repairs of the sensor's depth, other methods.
     config : PerceptionConfig, optional
-        Preset, working size, anchor.
+        Preset, working size, anchor, where normals come from.
     device : str
         'auto', 'cpu', 'cuda' or 'cuda:N'.
-    max_scenes, repeat : int, optional
-        Fewer scenes; how often a still is shown.
+    max_scenes, max_frames, repeat : int, optional
+        Fewer scenes; fewer frames of each; how often a still is shown.
+    baseline_models : str or Path, optional
+        Folder with a folder of weights for each method.
     console : rich.console.Console, optional
         Where progress and the table go.
     perception : Perception, optional
@@ -79,37 +74,89 @@ def run_evaluate(data: str | Path, *, model: str | Path = 'dkt-tiny',
     Returns
     -------
     dict
-        Means over the scenes by class, then by source; `intervals` (95 %, bootstrap over scenes)
-        and `per_scene`; version, model hash, machine, settings and seed.
+        Means over the scenes by class, then by source; `normals` likewise; `temporal` by source;
+        `seam_ratio`; the 95 % intervals of all of these (bootstrap over `interval_unit`);
+        `per_scene`; version, model hash, machine, settings and seed.
 
     """
     console, config = console or Console(), _config_for(protocol, config or PerceptionConfig())
     _check_baselines(baselines)
     clips = _open_clips(Path(data), max_scenes, repeat)
     folder = None if perception is not None else resolve_model(model)
+    methods = {name: load_method(name, baseline_models, _device(device))
+               for name in baselines if name in METHODS}
+    task = Task(protocol, tuple(name for name in baselines if name in CLASSICAL), methods, config,
+                max_frames)
     perception = perception or load_perception(folder, config, device)
-    stats, tables, rows = RunStats(), {}, {}
+    stats, results = RunStats(), {}
     for clip in track(clips, 'evaluating', console=console, transient=True):
         perception.reset('a new scene')
-        pairs = perceive(perception, clip.items(), config.stream.max_gap_s, stats)
-        tables[clip.name], rows[clip.name] = _score_clip(pairs, clip, protocol, tuple(baselines))
+        results[clip.name] = evaluate_clip(clip, perception, task, stats)
     settings = {'protocol': protocol, 'data': str(data), 'device': device,
                 'baselines': list(baselines), **config.to_dict()}
-    means = mean_table(list(tables.values()))
     result = {**provenance(folder, settings, config.stream.seed), 'protocol': protocol,
-              'scenes': len(tables), **stats.summary(), **means,
-              'intervals': _intervals(tables, config.stream.seed), 'per_scene': tables}
-    _tell(console, result, means, clips)
+              'scenes': len(results), **stats.summary(),
+              **summarise(results, config.stream.seed), 'notes': _notes(clips)}
+    _tell(console, result)
     if out is not None:
-        _write(Path(out), result, means, rows)
+        write_report(Path(out), result, {name: item.row for name, item in results.items()})
         console.print(f'results in {out}', highlight=False)
     return result
 
 
-def _tell(console: Console, result: dict, means: dict, clips: list[Clip]) -> None:
-    console.print(rich_table(means, _title(result)))
-    for note in dict.fromkeys(note for clip in clips for note in clip.notes):
+def summarise(results: dict[str, ClipResult], seed: int) -> dict:
+    """Return means over the clips, their intervals, and the table of each clip."""
+    items = list(results.values())
+    tables = {name: item.score.table() for name, item in results.items()}
+    # One clip alone is resampled frame by frame, which says less than several clips would.
+    few = len(items) == 1
+    depth_parts = items[0].score.frames() if few else list(tables.values())
+    normal_tables = [item.normals.table() for item in items]
+    normal_parts = items[0].normals.frames() if few else normal_tables
+    rows = [item.temporal.rows() for item in items]
+    seams = [item.temporal.seam_ratio() for item in items]
+    temporal = _by_source(rows)
+    return {
+        **mean_table(list(tables.values())),
+        'normals': mean_table(normal_tables, NORMAL_METRICS),
+        'temporal': {source: {metric: _mean(values) for metric, values in figures.items()}
+                     for source, figures in temporal.items()},
+        'seam_ratio': _mean(seams), 'interval_unit': 'frames' if few else 'scenes',
+        'intervals': interval_table(depth_parts, METRICS, seed),
+        'normals_intervals': interval_table(normal_parts, NORMAL_METRICS, seed),
+        'temporal_intervals': {
+            source: {metric: bootstrap_interval(values, seed)
+                     for metric, values in figures.items()}
+            for source, figures in temporal.items()},
+        'seam_ratio_interval': bootstrap_interval(seams, seed), 'per_scene': tables}
+
+
+def _by_source(rows: list[dict]) -> dict[str, dict[str, list[float]]]:
+    sources = dict.fromkeys(source for row in rows for source in row)
+    return {source: {metric: [row[source][metric] for row in rows if source in row]
+                     for metric in TEMPORAL_METRICS} for source in sources}
+
+
+def _mean(values: Sequence[float]) -> float:
+    finite = [value for value in values if np.isfinite(value)]
+    return float(np.mean(finite)) if finite else float('nan')
+
+
+def _notes(clips: list[Clip]) -> list[str]:
+    return list(dict.fromkeys(note for clip in clips for note in clip.notes))
+
+
+def _tell(console: Console, result: dict) -> None:
+    console.print(rich_table(result, title(result)))
+    for note in result['notes']:
         console.print(f'note: {note}', style='yellow', highlight=False)
+
+
+def _device(device: str) -> str:
+    if device != 'auto':
+        return device
+    import torch
+    return 'cuda' if torch.cuda.is_available() else 'cpu'
 
 
 def _config_for(protocol: str, config: PerceptionConfig) -> PerceptionConfig:
@@ -122,7 +169,7 @@ def _config_for(protocol: str, config: PerceptionConfig) -> PerceptionConfig:
     if protocol == 'affine-sensor' and source != 'sensor':
         raise UserError(f'protocol affine-sensor needs anchor.source sensor, it is {source!r}; '
                         'set it, or use protocol metric')
-    return dataclasses.replace(config, normals=dataclasses.replace(config.normals, source='none'))
+    return config
 
 
 def _check_baselines(baselines: Sequence[str]) -> None:
@@ -134,85 +181,12 @@ def _check_baselines(baselines: Sequence[str]) -> None:
 def _open_clips(data: Path, max_scenes: int | None, repeat: int | None) -> list[Clip]:
     if not data.exists():
         raise UserError(f'{data} does not exist; give a folder of scenes (`dkt render` makes '
-                        "them) or a folder in ClearGrasp's layout")
-    if any(data.glob('*/scene.json')) or (data / 'scene.json').is_file():
-        clips = [open_clip(path) for path in list_scenes(data)]
-    else:
-        clips = [open_clip(data, repeat=repeat)]
-    clips = clips[:max_scenes]
+                        'them) or of a data set (`dkt data list` names those that are known)')
+    clips = open_clips(data, repeat)[:max_scenes]
     for clip in clips:
         if not clip.has_truth:
             raise UserError(f'{clip.path} has no true depth; evaluation needs scenes or a data '
                             'set with truth')
+    if clips[0].kind not in ('scene', 'packed', 'images', 'video', 'bag'):
+        ensure_sane(find_sequences(clips[0].path)[:1])
     return clips
-
-
-def _score_clip(pairs: Iterable[tuple[SceneFrame, DepthEstimate]], clip: Clip, protocol: str,
-                baselines: tuple[str, ...]) -> tuple[dict, dict]:
-    kept = [(item, estimate) for item, estimate in pairs if item.depth is not None]
-    if not kept:
-        raise UserError(f'{clip.path} gave no estimate of a frame with truth')
-    if protocol == 'affine-gt':
-        kept = _aligned(kept)
-    score = ClipScore()
-    for item, estimate in kept:
-        score.add(item, {**sensor_sources(item.frame.sensor_depth, baselines),
-                         **estimate_sources(estimate)})
-    item, estimate = kept[len(kept) // 2]
-    return score.table(), shrunk(panels(estimate, item))
-
-
-def _aligned(kept: list[tuple[SceneFrame, DepthEstimate]]) \
-        -> list[tuple[SceneFrame, DepthEstimate]]:
-    depth = affine_gt(np.stack([estimate.disparity for _, estimate in kept]),
-                      np.stack([item.depth for item, _ in kept]))
-    return [(item, estimate.filled(depth=d, depth_fused=None))
-            for (item, estimate), d in zip(kept, depth)]
-
-
-def _intervals(tables: dict[str, dict], seed: int) -> dict:
-    result: dict[str, dict] = {}
-    for name, sources in mean_table(list(tables.values())).items():
-        for source in sources:
-            rows = [t[name][source] for t in tables.values() if source in t.get(name, {})]
-            result.setdefault(name, {})[source] = {
-                metric: bootstrap_interval([row[metric] for row in rows], seed)
-                for metric in INTERVAL_METRICS}
-    return result
-
-
-def _title(result: dict) -> str:
-    return f'{result["scenes"]} scenes, protocol {result["protocol"]}'
-
-
-def _write(out: Path, result: dict, means: dict, rows: dict[str, dict]) -> None:
-    out.mkdir(parents=True, exist_ok=True)
-    write_json(out / 'evaluation.json', result)
-    errors = {name: _object_error(table) for name, table in result['per_scene'].items()}
-    ranked = sorted(errors, key=lambda name: (np.isnan(errors[name]), errors[name]))
-    for name, chosen in (('best', ranked[:SHOWN]), ('worst', ranked[::-1][:SHOWN])):
-        titles = [f'{scene}: MAE on glass {errors[scene] * 1000:.0f} mm' for scene in chosen]
-        write_montage(out / f'{name}.png', [rows[scene] for scene in chosen], titles)
-    (out / 'evaluation.md').write_text(_markdown(result, means))
-
-
-def _object_error(table: dict) -> float:
-    name = 'object' if 'object' in table else 'all'
-    return float(table.get(name, {}).get('dkt', {}).get('mae_m', np.nan))
-
-
-def _markdown(result: dict, means: dict) -> str:
-    anchor = result['settings']['anchor']
-    lines = [f'# {_title(result)}', '',
-             f'Model {result["model"]} ({(result["model_sha256"] or "not from a folder")[:12]}), '
-             f'dkt_ros {result["version"]}, preset {result["settings"]["stream"]["preset"]}, '
-             f'anchor {anchor["source"]} with refine {anchor["refine"]}. Means over frames, then '
-             'over scenes; a missing pixel counts as wrong in the deltas.', '',
-             markdown_table(means)]
-    lines += ['95 % intervals of the mean over scenes:', '']
-    for name, sources in result['intervals'].items():
-        for source, row in sources.items():
-            (low, high), (worst, best) = row['mae_m'], row['delta_105']
-            lines.append(f'- {name}, {source}: MAE {low * 1000:.1f} to {high * 1000:.1f} mm, '
-                         f'd1.05 {worst:.3f} to {best:.3f}')
-    return '\n'.join(lines) + '\n'

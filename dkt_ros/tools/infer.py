@@ -116,7 +116,7 @@ def _write_outputs(pairs: Iterable[tuple[SceneFrame, DepthEstimate]], clip: Clip
         task = progress.add_task('inferring', total=total)
         for item, estimate in pairs:
             write_maps(out, item.index, estimate)
-            score.add(item, {**sensor_sources(item.frame.sensor_depth),
+            score.add(item, {**sensor_sources(item.frame),
                              **estimate_sources(estimate)})
             row = shrunk(panels(estimate, item))
             rows.add(item, row)

@@ -10,6 +10,11 @@ SHORT = (('mae_m', 'MAE mm', 1000.0, '.1f'), ('rel', 'REL', 1.0, '.3f'),
          ('rmse_m', 'RMSE mm', 1000.0, '.1f'), ('delta_105', 'd1.05', 1.0, '.3f'),
          ('delta_110', 'd1.10', 1.0, '.3f'), ('delta_125', 'd1.25', 1.0, '.3f'),
          ('coverage', 'cover', 1.0, '.3f'), ('median_bias_m', 'bias mm', 1000.0, '+.1f'))
+NORMAL_COLUMNS = (('mean_deg', 'mean deg', 1.0, '.1f'), ('median_deg', 'median deg', 1.0, '.1f'),
+                  ('within_11', '< 11.25', 1.0, '.3f'), ('within_22', '< 22.5', 1.0, '.3f'),
+                  ('within_30', '< 30', 1.0, '.3f'), ('coverage', 'cover', 1.0, '.3f'))
+TEMPORAL_COLUMNS = (('opw_cm', 'OPW cm', 1.0, '.2f'), ('tae_percent', 'TAE %', 1.0, '.2f'),
+                    ('scale_std', 'scale std', 1.0, '.4f'))
 MISSING = '-'
 SCREEN = ('mae_m', 'rel', 'delta_105', 'delta_110', 'delta_125', 'coverage', 'median_bias_m')
 """The metrics that fit beside each other in 80 columns."""
@@ -55,6 +60,24 @@ def markdown_table(scores: dict, metrics: tuple[str, ...] | None = None) -> str:
     """Return the same table in Markdown."""
     header, rows = table_rows(scores, metrics)
     lines = [header, ['---'] * len(header), *rows]
+    return '\n'.join('| ' + ' | '.join(line) + ' |' for line in lines) + '\n'
+
+
+def rows_of(table: dict) -> list[tuple[list[str], dict[str, float]]]:
+    """Return the rows of a table by class and source: their two names and their figures."""
+    return [([name, source], row) for name in CLASSES
+            for source, row in table.get(name, {}).items()]
+
+
+def columns_table(rows: list[tuple[list[str], dict[str, float]]],
+                  columns: tuple[tuple[str, str, float, str], ...]) -> str:
+    """Return rows (names, figures) in Markdown; `columns` as in `SHORT`."""
+    names = ['pixels', 'source'][-len(rows[0][0]):]
+    lines = [[*names, *(title for _, title, _, _ in columns)]]
+    lines.append(['---'] * len(lines[0]))
+    for head, row in rows:
+        lines.append([*head, *(_number(row.get(key), factor, style)
+                               for key, _, factor, style in columns)])
     return '\n'.join('| ' + ' | '.join(line) + ' |' for line in lines) + '\n'
 
 

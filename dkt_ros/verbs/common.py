@@ -1,6 +1,7 @@
 """What the verbs share: how one is registered, options that many have, the end of one."""
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from pathlib import Path
@@ -8,11 +9,16 @@ from typing import Annotated
 
 import typer
 
+from dkt_ros.config import PRESETS, PerceptionConfig
 from dkt_ros.errors import RunError, UserError
 
 Out = Annotated[Path, typer.Option(help='Folder for the results.')]
 Json = Annotated[Path | None, typer.Option('--json', help='Also write the figures to this file.')]
 Options = Annotated[Path | None, typer.Option('--config', help='YAML file with options.')]
+Preset = Annotated[str | None, typer.Option(
+    help=f'Latents a window and overlap: {", ".join(PRESETS)}.')]
+Device = Annotated[str, typer.Option(help='auto, cpu, cuda or cuda:N.')]
+Model = Annotated[str, typer.Option(help='A bundled model or the path of a model folder.')]
 
 
 def verb(group: typer.Typer, name: str | None = None) -> Callable[[Callable], Callable]:
@@ -48,3 +54,11 @@ def finish(figures: dict, json: Path | None) -> None:
     if json is not None:
         from dkt_ros.provenance import provenance, write_json
         write_json(json, {**provenance(), **figures})
+
+
+def perception_options(path: Path | None, preset: str | None) -> PerceptionConfig:
+    """Return the options of the YAML file, with the preset of the command line."""
+    config = PerceptionConfig.from_yaml(path) if path else PerceptionConfig()
+    if preset is None:
+        return config
+    return dataclasses.replace(config, stream=dataclasses.replace(config.stream, preset=preset))

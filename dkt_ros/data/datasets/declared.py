@@ -198,5 +198,7 @@ def _normals(layer: LayerConfig, place: Callable, frame: str, camera) -> np.ndar
     return to_optical(normals) if layer.axes == 'opengl' else normals
 
 
-DECLARED = DataSet('declared', 'any folder with a dataset.yaml; config/datasets/ has one to complete for '
-                   'TransPhy3D (Hugging Face, Daniellesry/TransPhy3D)', 'as the file says', is_declared, open_declared)
+DECLARED = DataSet(
+    'declared', 'any folder with a dataset.yaml; config/datasets/ has one to complete for '
+    'TransPhy3D (Hugging Face, Daniellesry/TransPhy3D)', 'as the file says', is_declared,
+    open_declared)

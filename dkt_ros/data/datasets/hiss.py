@@ -79,5 +79,4 @@ def _camera(folder: Path, width: int, height: int) -> tuple[PinholeCamera, tuple
 
 
 HISS = DataSet('hiss', 'https://github.com/songlin/d3roma (links in its README)',
-               'as stated there; the scenes are of HSSD, CC BY-NC 4.0', is_hiss, open_hiss,
-               has_mask=False)
+               'as stated there', is_hiss, open_hiss, has_mask=False)
