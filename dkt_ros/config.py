@@ -116,6 +116,10 @@ class FusionConfig(Config):
         0.12, 'Least share of holes in a region where the sensor is called wrong, if the residual '
         'is 2 % or more; it falls to none at 0.5 %: a poor model needs the witness of holes.',
         minimum=0.0, maximum=1.0)
+    min_relief: float = option(
+        0.02, 'A smooth surface this much nearer than its surroundings, as a share of depth, is '
+        'believed although the model sees something before it; 1 believes none.', minimum=0.005,
+        maximum=1.0)
     reach: float = option(
         0.03, 'How far holes and certainly wrong pixels cast doubt, as a share of the image '
         'width.', minimum=0.0, maximum=0.5)

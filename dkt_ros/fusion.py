@@ -2,7 +2,8 @@
 The model against the sensor, pixel by pixel: where the sensor is wrong, the fused depth, trust.
 
 Glass makes a depth camera blind or lets it measure behind the surface; it never measures in front.
-Arrays in, arrays out; no ROS, no files.
+What it measures behind is torn, or the surface of the surroundings continued. Arrays in, arrays
+out; no ROS, no files.
 """
 from __future__ import annotations
 
@@ -11,6 +12,7 @@ import numpy as np
 
 from dkt_ros.anchor import near_holes
 from dkt_ros.config import FusionConfig
+from dkt_ros.relief import standing
 
 # What is assumed of the model when nobody measured its residual, as a share of depth.
 UNKNOWN_RESIDUAL = 0.02
@@ -75,7 +77,9 @@ def sensor_mask(sensor_depth: np.ndarray, inverse_depth: np.ndarray, residual: f
     either side, since the model's edges are not exact to the pixel. A sensor that measures in
     front of the model is believed: glass never makes it do so, a thing that the model missed does.
     The poorer the model, the more holes there must be among the pixels that it calls wrong
-    (`min_holes`): stereo never finds glass without them, a model that errs does.
+    (`min_holes`): stereo never finds glass without them, a model that errs does. A smooth surface
+    that stands clear of its surroundings (`min_relief`), with few holes about it, is a thing that
+    the sensor saw, whatever the model says.
 
     Parameters
     ----------
@@ -110,7 +114,10 @@ def sensor_mask(sensor_depth: np.ndarray, inverse_depth: np.ndarray, residual: f
     # Alone, a wrong pixel is noise; among holes and wrong ones, a half suspect one is wrong.
     crowd = cv2.medianBlur(_as_bytes(holes | wrong), 5 if width >= 480 else 3) > 0
     wrong = crowd & (wrong | (sensor * inverse_depth > 1 + 0.5 * weak)) & (inverse_depth > 0)
-    return holes | wrong & _witnessed(holes, wrong, residual, config)
+    wrong &= _witnessed(holes, wrong, residual, config)
+    if config.min_relief < 1 and wrong.any():
+        wrong &= ~standing(sensor_depth, wrong, config.min_relief)
+    return holes | wrong
 
 
 def _witnessed(holes: np.ndarray, wrong: np.ndarray, residual: float, config: FusionConfig
@@ -290,7 +297,7 @@ def _shrunk(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 def _spread(values: np.ndarray, radius: int) -> np.ndarray:
     size = (2 * radius + 1, 2 * radius + 1)
-    return cv2.blur(cv2.blur(values, size), size)
+    return cv2.blur(cv2.blur(values.astype(np.float32), size), size)
 
 
 def _square(radius: float) -> np.ndarray:
