@@ -1,6 +1,9 @@
 """The renderer with Blender itself: rigid bodies, and a scene of preset transphy3d, whole."""
 import json
+import os
 import subprocess
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -85,6 +88,37 @@ def test_a_bank_that_is_none_is_refused(interpreter, tmp_path):
     with pytest.raises(UserError, match='is not a folder'):
         run.run_render(tmp_path / 'out', 1, 3, config)
     assert list((tmp_path / 'out').glob('*')) == []
+
+
+@pytest.mark.slow
+def test_killed_five_times_blender_makes_the_same_scenes(interpreter, tmp_path):
+    options = tmp_path / 'small.yaml'
+    options.write_text('{preset: transphy3d, width: 64, height: 48, samples: 1, num_frames: 2, '
+                       'workers: 1, min_objects: 2, max_objects: 3, min_glass: 0.0, '
+                       'sensor: {kind: statistical}, arrangement: upright}')
+    command = [sys.executable, '-c', 'from dkt_ros.cli import main; main()', 'render', '--config',
+               str(options), '--num-scenes', '6', '--seed', '1000900']
+    environment = {**os.environ, 'PYTHONPATH': str(Path(run.__file__).parents[3])}
+    calm, killed = tmp_path / 'calm', tmp_path / 'killed'
+    assert subprocess.run([*command, '--out', str(calm)], env=environment).returncode == 0
+    for number in range(5):
+        process = subprocess.Popen([*command, '--out', str(killed)], env=environment,
+                                   stdout=subprocess.DEVNULL)
+        # Now a scene is written, the next one is begun: killed at another point each time.
+        while process.poll() is None and len(list(killed.glob('scene_*'))) <= number:
+            time.sleep(0.05)
+        time.sleep(0.3 * number)
+        process.kill()
+        process.wait()
+    assert subprocess.run([*command, '--out', str(killed)], env=environment).returncode == 0
+    assert sorted(path.name for path in killed.iterdir()) == sorted(
+        path.name for path in calm.iterdir())
+    for path in sorted(calm.glob('scene_*')):
+        one, two = open_scene(path), open_scene(killed / path.name)
+        assert (one.path / 'scene.json').read_text() == (two.path / 'scene.json').read_text()
+        for first, second in zip(one, two, strict=True):
+            np.testing.assert_allclose(first.depth, second.depth, atol=1e-5)
+            np.testing.assert_array_equal(first.instance, second.instance)
 
 
 @pytest.mark.slow

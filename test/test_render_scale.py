@@ -13,7 +13,7 @@ import pytest
 from dkt_ros.config import RenderConfig
 from dkt_ros.data.scenes import open_scene
 from dkt_ros.errors import RunError, UserError
-from dkt_ros.tools.render import assemble, estimate, farm, run
+from dkt_ros.tools.render import assemble, bench, estimate, farm, run
 from dkt_ros.tools.scenes import run_check
 
 STUB = Path(__file__).with_name('stub_render_worker.py')
@@ -140,7 +140,21 @@ def test_an_estimate_measures_a_scene_and_leaves_nothing(stub, tmp_path, monkeyp
     figures = estimate.estimate(50, CONFIG)
     assert figures['num_frames'] == 100 and figures['gigabytes'] > 0
     assert figures['measured']['frame'] == pytest.approx(0.25)
+    assert figures['measured']['processor']['frame'] == pytest.approx(0.2)
+    # Seed 1 of the stub fails at the first attempt.
+    assert estimate.measure_scene(CONFIG, 1)['build'] == 1.0
     assert estimate.estimate_table(figures).row_count == 1
+
+
+def test_the_bench_shares_the_scene_over_its_frames():
+    parts = {'build': 2.0, 'frame': 1.0, 'pair': 4.0, 'write': 0.5, 'start': 12.0}
+    config = RenderConfig.from_dict({'num_frames': 4, 'sensor': {'kind': 'stereo'}})
+    row = bench._row(config, {**{k: 2 * v for k, v in parts.items()}, 'processor': parts})
+    assert row['processor_per_frame'] == pytest.approx((2 + 4 * 1.5 + 4) / 4)
+    assert row['seconds_per_frame'] == pytest.approx(2 * row['processor_per_frame'])
+    assert row['anew'] - row['processor_per_frame'] == pytest.approx(12 / 4)
+    table = bench.bench_table({'rows': [row], 'num_frames': 4, 'samples': 8, 'preset': 'p'})
+    assert table.row_count == 1
 
 
 def test_a_farm_needs_ray(monkeypatch, tmp_path):

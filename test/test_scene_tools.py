@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from scene_factory import make_scene
 
-from dkt_ros.data.scenes import open_scene
+from dkt_ros.data.images import read_rgb
+from dkt_ros.data.scenes import list_scenes, open_scene
 from dkt_ros.errors import UserError
 from dkt_ros.tools import turntable
-from dkt_ros.tools.scenes import run_check, run_show, run_stats, stats_table
+from dkt_ros.tools.scenes import run_check, run_photographs, run_show, run_stats, stats_table
 
 
 @pytest.fixture
@@ -32,6 +33,18 @@ def test_pictures_show_the_first_frames(folder, tmp_path):
     assert all(cv2.imread(name).std() > 0 for name in shown['pictures'])
     video = cv2.VideoCapture(shown['videos'][0])
     assert (video.get(cv2.CAP_PROP_FRAME_WIDTH), video.get(cv2.CAP_PROP_FRAME_COUNT)) == (64, 36)
+
+
+def test_photographs_lie_side_by_side(folder, tmp_path):
+    count = len(list_scenes(folder))
+    done = run_photographs(folder, tmp_path / 'deep' / 'sheet.png', num_scenes=9, columns=2)
+    sheet, first = read_rgb(done), open_scene(list_scenes(folder)[0])[0].frame.rgb
+    height, width = first.shape[:2]
+    rows = -(-count // 2)
+    assert sheet.shape[:2] == (rows * (height + 4) - 4, 2 * width + 4)
+    np.testing.assert_array_equal(sheet[:height, :width], first)
+    with pytest.raises(UserError, match='neither a .jpg nor a .png'):
+        run_photographs(folder, tmp_path / 'sheet.pdf', 9, 2)
 
 
 def test_the_turntable_shows_a_frame_from_its_own_place(folder):

@@ -4,21 +4,24 @@ from __future__ import annotations
 from collections import defaultdict
 from pathlib import Path
 
+import cv2
 import numpy as np
 from rich.table import Table
 
+from dkt_ros.data.images import write_image
 from dkt_ros.data.scene_check import check_scene
 from dkt_ros.data.scenes import Scene, SceneFrame, list_scenes, open_scene
 from dkt_ros.errors import UserError
 from dkt_ros.material import Material
 from dkt_ros.metrics import average, depth_metrics
 from dkt_ros.tools.baselines.filled import fill_holes
-from dkt_ros.tools.montage import scene_panels, write_montage
+from dkt_ros.tools.montage import GAP, scene_panels, write_montage
 from dkt_ros.tools.turntable import write_turntable
 
 FILLED_MAE_M = (0.030, 0.070)
 FILLED_DELTA_105 = (0.30, 0.55)
 CONTACT_TILE_WIDTH = 200
+JPEG_QUALITY = 88
 MIN_GLASS = 0.02
 MIN_HEIGHT_M = 0.060
 
@@ -65,6 +68,32 @@ def run_show(folder: str | Path, out: str | Path, num_scenes: int, num_frames: i
     contact = out / 'contact.png'
     write_montage(contact, sheet, titles, CONTACT_TILE_WIDTH)
     return {'pictures': [*pictures, str(contact)], 'videos': videos}
+
+
+def run_photographs(folder: str | Path, out: str | Path, num_scenes: int, columns: int) -> Path:
+    """
+    Lay out the colour image of the first frame of each scene, and nothing else.
+
+    Returns
+    -------
+    Path
+        The picture, .jpg or .png as `out` is named.
+
+    """
+    out = Path(out)
+    if out.suffix not in ('.jpg', '.png'):
+        raise UserError(f'{out} is neither a .jpg nor a .png file; name one')
+    tiles = [open_scene(path).read_layer('rgb', 0) for path in list_scenes(folder)[:num_scenes]]
+    height, width = tiles[0].shape[:2]
+    rows = -(-len(tiles) // columns)
+    sheet = np.full((rows * (height + GAP) - GAP, columns * (width + GAP) - GAP, 3), 255, np.uint8)
+    for index, tile in enumerate(tiles):
+        row, column = divmod(index, columns)
+        sheet[row * (height + GAP):, column * (width + GAP):][:height, :width] = cv2.resize(
+            tile, (width, height), interpolation=cv2.INTER_AREA)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_image(out, sheet, JPEG_QUALITY)
+    return out
 
 
 def _title(scene: Scene) -> str:

@@ -42,12 +42,19 @@ def show(
     num_scenes: Annotated[int, typer.Option(min=1, help='Scenes to draw, from the first.')] = 8,
     num_frames: Annotated[int, typer.Option(min=1, help='Frames of each, from the first.')] = 3,
     turntable: Annotated[bool, typer.Option(help="Also turn each scene's points, as mp4.")] = True,
+    photographs: Annotated[Path | None, typer.Option(
+        help='Write one .jpg or .png here instead: the colour image of each scene.')] = None,
+    columns: Annotated[int, typer.Option(min=1, help='Images a row of --photographs.')] = 6,
 ) -> None:
     """
     Draw scenes: RGB, sensor, depth, normals, materials; a contact sheet, turntables as mp4.
 
     Example: `dkt scenes show scenes --out pictures --num-scenes 4`
     """
+    if photographs is not None:
+        from dkt_ros.tools.scenes import run_photographs
+        typer.echo(run_photographs(folder, photographs, num_scenes, columns))
+        return
     from dkt_ros.tools.scenes import run_show
     shown = run_show(folder, out, num_scenes, num_frames, turntable)
     for name in shown['pictures'] + shown['videos']:

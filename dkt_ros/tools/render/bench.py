@@ -21,8 +21,9 @@ def run_bench_render(sizes: Sequence[tuple[int, int]], config: RenderConfig,
     Returns
     -------
     dict
-        `rows`: what `measure_scene` found, the size, the sensor, `seconds_per_frame` of a scene
-        of `config.num_frames`, and `anew`: the same if Blender were started for each scene.
+        `rows`: what `measure_scene` found, the size, the sensor, and of a scene of
+        `config.num_frames`: `seconds_per_frame`, `processor_per_frame`, and `anew`, the latter if
+        Blender were started for each scene.
 
     """
     rows = []
@@ -37,23 +38,30 @@ def run_bench_render(sizes: Sequence[tuple[int, int]], config: RenderConfig,
 
 
 def _row(config: RenderConfig, measured: dict) -> dict:
-    frames = config.num_frames
-    scene = measured['build'] + frames * (measured['frame'] + measured['write']) \
-        + len(stereo_frames(config)) * measured['pair']
+    frames, pairs = config.num_frames, len(stereo_frames(config))
+
+    def a_frame(parts: dict, once: float = 0.0) -> float:
+        return (once + parts['build'] + frames * (parts['frame'] + parts['write'])
+                + pairs * parts['pair']) / frames
+
+    processor = measured['processor']
     return {'width': config.width, 'height': config.height, 'sensor': config.sensor.kind,
-            **measured, 'seconds_per_frame': scene / frames,
-            'anew': (scene + measured['start']) / frames}
+            **measured, 'seconds_per_frame': a_frame(measured),
+            'processor_per_frame': a_frame(processor),
+            'anew': a_frame(processor, processor['start'])}
 
 
 def bench_table(figures: dict) -> Table:
-    """Return the measurement as a table, in seconds."""
+    """Return the measurement as a table, in seconds of processor time."""
     table = Table(title=f'{figures["preset"]}, {figures["num_frames"]} frames a scene, '
-                        f'{figures["samples"]} samples; seconds, one worker')
+                        f'{figures["samples"]} samples; seconds of processor time')
     for title in ('size', 'sensor', 'scene', 'frame', 'IR pair', 'write', 'a frame in all',
-                  'Blender anew'):
+                  'Blender anew', 'by the clock'):
         table.add_column(title, justify='right')
     for row in figures['rows']:
         table.add_row(f'{row["width"]}x{row["height"]}', row['sensor'],
-                      *(f'{row[part]:.2f}' for part in PARTS),
-                      f'{row["seconds_per_frame"]:.2f}', f'{row["anew"]:.2f}')
+                      *(f'{row["processor"][part]:.2f}' for part in PARTS),
+                      f'{row["processor_per_frame"]:.2f}',
+                      f'{row["anew"]:.2f} ({row["anew"] / row["processor_per_frame"]:.1f}x)',
+                      f'{row["seconds_per_frame"]:.2f}')
     return table

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import resource
 import tempfile
 import time
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 from rich.table import Table
 
 from dkt_ros.config import RenderConfig
+from dkt_ros.errors import UserError
 from dkt_ros.tools.render.assemble import (
     accept_scene,
     infrared_spec,
@@ -17,7 +19,12 @@ from dkt_ros.tools.render.assemble import (
     stereo_frames,
 )
 from dkt_ros.tools.render.media import media_files
-from dkt_ros.tools.render.run import rendered_records, require_known, scene_spec
+from dkt_ros.tools.render.run import (
+    MAX_ATTEMPTS,
+    rendered_records,
+    require_known,
+    scene_spec,
+)
 from dkt_ros.tools.render.setup import find_interpreter
 
 MEASURED_FRAMES = 2
@@ -31,7 +38,8 @@ def measure_scene(config: RenderConfig, seed: int = 0) -> dict:
     -------
     dict
         Seconds: `start` (of Blender, once a worker), `build` (a scene), `frame`, `pair` (of
-        infrared images), `write` (a frame, with the sensor); `frame_bytes` and `scene_bytes`.
+        infrared images), `write` (a frame, with the sensor); `processor` (the same of processor
+        time, which a busy machine does not stretch); `frame_bytes` and `scene_bytes`.
 
     """
     short = dataclasses.replace(config, num_frames=min(config.num_frames, MEASURED_FRAMES),
@@ -40,24 +48,43 @@ def measure_scene(config: RenderConfig, seed: int = 0) -> dict:
     interpreter = find_interpreter(config.interpreter)
     with tempfile.TemporaryDirectory(prefix='dkt-estimate-') as folder:
         out = Path(folder)
-        spec = {**scene_spec(seed, 0, short), **media_files(short),
-                'infrared': infrared_spec(short, out)}
-        begin = time.monotonic()
-        record = next(r for r in rendered_records([spec], out, interpreter, 1))
-        drawn = time.monotonic()
+        record, started = _drawn(short, seed, out, interpreter)
+        begin = time.monotonic(), time.process_time()
         accept_scene(record, out, out, short)
-        written = time.monotonic()
+        written = time.monotonic() - begin[0], time.process_time() - begin[1]
         scene = out / scene_name(seed)
         sizes = {path: path.stat().st_size for path in scene.rglob('*') if path.is_file()}
         frames = sum(size for path, size in sizes.items()
                      if path.parent.name not in ('meshes', scene.name))
-        seconds, pairs = record['seconds'], len(stereo_frames(short))
-        return {'start': drawn - begin - sum(seconds.values()), 'build': seconds['build'],
-                'frame': seconds['frames'] / short.num_frames,
-                'pair': seconds['infrared'] / max(pairs, 1),
-                'write': (written - drawn) / short.num_frames,
-                'frame_bytes': frames / short.num_frames,
+        real, processor = (
+            {'start': start - sum(seconds.values()), 'build': seconds['build'],
+             'frame': seconds['frames'] / short.num_frames,
+             'pair': seconds['infrared'] / max(len(stereo_frames(short)), 1),
+             'write': write / short.num_frames}
+            for start, seconds, write in zip(
+                started, (record['seconds'], record['processor_seconds']), written))
+        return {**real, 'processor': processor, 'frame_bytes': frames / short.num_frames,
                 'scene_bytes': sum(sizes.values()) - frames}
+
+
+def _drawn(config: RenderConfig, seed: int, out: Path,
+           interpreter: Path) -> tuple[dict, tuple[float, float]]:
+    """Return the record of a scene, at the first attempt that comes to rest, and what it took."""
+    for attempt in range(MAX_ATTEMPTS):
+        spec = {**scene_spec(seed, attempt, config), **media_files(config),
+                'infrared': infrared_spec(config, out)}
+        begin = time.monotonic(), _of_children()
+        record, = rendered_records([spec], out, interpreter, 1)
+        if 'failed' not in record:
+            return record, (time.monotonic() - begin[0], _of_children() - begin[1])
+    raise UserError(f'scene {seed} failed {MAX_ATTEMPTS} times ({record["failed"]}); lower '
+                    'min_objects or raise settle_s')
+
+
+def _of_children() -> float:
+    """Return the processor time of the processes that this one has started and seen end [s]."""
+    spent = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return spent.ru_utime + spent.ru_stime
 
 
 def estimate(num_scenes: int, config: RenderConfig, measured: dict | None = None) -> dict:

@@ -184,9 +184,14 @@ def render_frame(spec: dict, camera, index: int, path: list[Matrix], frames: Pat
     scene.cycles.samples = spec['samples']
 
 
+def _clocks() -> tuple[float, float]:
+    """Return the time and the processor time of all threads [s]."""
+    return time.monotonic(), time.process_time()
+
+
 def render_scene(spec: dict, bank: things.Bank | None, out: Path, parent: int) -> dict:
     """Render all frames of one scene; return its record."""
-    clock = [time.monotonic()]
+    clock = [_clocks()]
     rng = np.random.default_rng(spec['seed'])
     spec['azimuth_rad'] = float(rng.uniform(0, 2 * math.pi))
     draw_camera(spec, rng)
@@ -198,21 +203,23 @@ def render_scene(spec: dict, bank: things.Bank | None, out: Path, parent: int) -
     export_meshes(frames)
     if spec['motion_blur'] > 0:
         animate(camera, path, spec['motion_blur'])
-    clock.append(time.monotonic())
+    clock.append(_clocks())
     for index in range(len(path)):
         if os.getppid() != parent:
             raise SystemExit('the process that started this one is gone')
         render_frame(spec, camera, index, path, frames)
-    clock.append(time.monotonic())
+    clock.append(_clocks())
     if spec['infrared']:
         infrared.render_pairs(spec, path, camera, frames)
-    clock.append(time.monotonic())
-    seconds = dict(zip(('build', 'frames', 'infrared'), np.diff(clock).tolist()))
+    clock.append(_clocks())
+    parts = ('build', 'frames', 'infrared')
+    seconds, processor = (dict(zip(parts, took)) for took in np.diff(clock, axis=0).T.tolist())
     # Blender looks along -z with y up; the optical frame looks along +z with y down.
     poses = [(np.array(pose) @ OPTICAL_TO_BLENDER).tolist() for pose in path]
     return {'name': spec['name'], 'seed': spec['seed'], 'objects': records, 'scene': notes,
             **{key: spec[key] for key in ('width', 'height', 'fx', 'fy', 'cx', 'cy')},
-            'T_world_camera': poses, 'blender': bpy.app.version_string, 'seconds': seconds}
+            'T_world_camera': poses, 'blender': bpy.app.version_string, 'seconds': seconds,
+            'processor_seconds': processor}
 
 
 def run(job: dict, tell) -> None:
