@@ -27,6 +27,7 @@ from dkt_ros.verbs.common import Json, Options, Out, verb
 from dkt_ros.verbs.common import finish as _finish
 from dkt_ros.verbs.common import two_numbers as _two_numbers
 from dkt_ros.verbs.data import data
+from dkt_ros.verbs.models import prepare
 from dkt_ros.verbs.render import bench_render, render
 from dkt_ros.verbs.scenes import scenes
 
@@ -113,6 +114,7 @@ def _require_ros() -> None:
 
 
 verb(app)(render)
+verb(app)(prepare)
 
 
 @verb(app)
