@@ -27,6 +27,7 @@ from dkt_ros.verbs.common import perception_options as _perception
 from dkt_ros.verbs.common import two_numbers as _two_numbers
 from dkt_ros.verbs.data import data
 from dkt_ros.verbs.evaluate import evaluate
+from dkt_ros.verbs.models import prepare
 from dkt_ros.verbs.render import bench_render, render
 from dkt_ros.verbs.scenes import scenes
 
@@ -108,6 +109,7 @@ def _require_ros() -> None:
 
 
 verb(app)(render)
+verb(app)(prepare)
 
 
 @verb(app)

@@ -7,6 +7,7 @@ or a wrongly shaped tensor is an error that names it.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 
 import torch
 from diffusers import AutoencoderKLWan, WanTransformer3DModel
@@ -72,7 +73,7 @@ def convert_transformer(state: dict[str, torch.Tensor]) -> dict[str, torch.Tenso
     return {transformer_key(key): value for key, value in state.items()}
 
 
-def transformer_config(state: dict[str, torch.Tensor], head_dim: int = HEAD_DIM) -> dict:
+def transformer_config(state: Mapping[str, torch.Tensor], head_dim: int = HEAD_DIM) -> dict:
     """Read the configuration of `WanTransformer3DModel` off the shapes of an original DiT."""
     patch = _need(state, 'patch_embedding.weight')
     text, time = _need(state, 'text_embedding.0.weight'), _need(state, 'time_embedding.0.weight')
@@ -80,7 +81,7 @@ def transformer_config(state: dict[str, torch.Tensor], head_dim: int = HEAD_DIM)
     if dim % head_dim:
         raise UserError(f'the transformer has {dim} channels, not a multiple of the {head_dim} '
                         'of a head; give head_dim')
-    image = state.get('img_emb.proj.1.weight')
+    image = state['img_emb.proj.1.weight'] if 'img_emb.proj.1.weight' in state else None
     out = _need(state, 'head.head.weight').shape[0]
     return {
         'patch_size': tuple(patch_size), 'num_attention_heads': dim // head_dim,
@@ -126,29 +127,61 @@ def merge_lora(state: dict[str, torch.Tensor],
         `diffusion_model.` and the part `default.`.
 
     """
-    merged, pairs = dict(state), {}
-    for key, value in lora.items():
-        match = re.fullmatch(r'(?:diffusion_model\.)?(.+)\.lora_([AB])\.(?:default\.)?weight', key)
-        target = f'{match[1]}.weight' if match else None
-        if target not in state:
-            raise UserError(f'LoRA tensor {key!r} belongs to no weight of the base; give the base '
-                            'the LoRA was trained on')
-        pairs.setdefault(target, {})[match[2]] = value.float()
-    for target, pair in pairs.items():
-        if pair.keys() != {'A', 'B'}:
-            raise UserError(f'the LoRA of {target!r} lacks its {"AB".strip(*pair)} matrix; get '
-                            'the file again')
-        down, up, weight = pair['A'], pair['B'], state[target].float()
-        if down.ndim != 2 or up.ndim != 2 or up.shape[1] != down.shape[0] \
-                or (up.shape[0], down.shape[1]) != tuple(weight.shape):
-            raise UserError(f'the LoRA of {target!r} is {tuple(up.shape)} times '
-                            f'{tuple(down.shape)}, the weight {tuple(weight.shape)}; give the '
-                            'base the LoRA was trained on')
-        merged[target] = weight + up @ down
+    merged = dict(state)
+    for target, pair in lora_pairs({key: value.shape for key, value in state.items()},
+                                   lora).items():
+        merged[target] = merge_pair(state[target], pair)
     return merged
 
 
-def convert_vae(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+def lora_pairs(shapes: Mapping[str, Sequence[int]], lora: Mapping[str, torch.Tensor],
+               ) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+    """
+    Return the matrices A and B of each weight that a LoRA changes.
+
+    Parameters
+    ----------
+    shapes : mapping of str to sequence of int
+        Of the original DiT.
+    lora : mapping of str to tensor
+        See `merge_lora`.
+
+    Raises
+    ------
+    UserError
+        If a tensor belongs to no weight, lacks its other half or does not fit.
+
+    """
+    halves: dict[str, dict[str, torch.Tensor]] = {}
+    for key in lora:
+        match = re.fullmatch(r'(?:diffusion_model\.)?(.+)\.lora_([AB])\.(?:default\.)?weight', key)
+        target = f'{match[1]}.weight' if match else None
+        if target not in shapes:
+            raise UserError(f'LoRA tensor {key!r} belongs to no weight of the base; give the base '
+                            'the LoRA was trained on')
+        halves.setdefault(target, {})[match[2]] = lora[key]
+    pairs = {}
+    for target, pair in halves.items():
+        if pair.keys() != {'A', 'B'}:
+            raise UserError(f'the LoRA of {target!r} lacks its {"AB".strip(*pair)} matrix; get '
+                            'the file again')
+        down, up, shape = pair['A'], pair['B'], tuple(shapes[target])
+        if down.ndim != 2 or up.ndim != 2 or up.shape[1] != down.shape[0] \
+                or (up.shape[0], down.shape[1]) != shape:
+            raise UserError(f'the LoRA of {target!r} is {tuple(up.shape)} times '
+                            f'{tuple(down.shape)}, the weight {shape}; give the base the LoRA '
+                            'was trained on')
+        pairs[target] = down, up
+    return pairs
+
+
+def merge_pair(weight: torch.Tensor, pair: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+    """Return W + B A in float32."""
+    down, up = pair
+    return weight.float() + up.float() @ down.float()
+
+
+def convert_vae(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Rename all tensors of an original Wan 2.1 VAE."""
     per_level = vae_config(state)['num_res_blocks'] + 2
     return {vae_key(key, per_level): value for key, value in state.items()}
@@ -174,7 +207,7 @@ def vae_key(key: str, up_blocks_per_level: int) -> str:
     return f'{part}.up_blocks.{level}.{where}.{rest}.{kind}'
 
 
-def vae_config(state: dict[str, torch.Tensor]) -> dict:
+def vae_config(state: Mapping[str, torch.Tensor]) -> dict:
     """Read the configuration of `AutoencoderKLWan` off the shapes of an original Wan 2.1 VAE."""
     base = _need(state, 'encoder.conv1.weight').shape[0]
     widths, downsample, blocks = [], [], 0
@@ -198,28 +231,38 @@ def load_vae(state: dict[str, torch.Tensor]) -> AutoencoderKLWan:
     return _filled(AutoencoderKLWan(**vae_config(state)), convert_vae(state))
 
 
-def _filled(module: torch.nn.Module, state: dict[str, torch.Tensor]) -> torch.nn.Module:
-    expected = module.state_dict()
-    for what, keys in (('is missing', expected.keys() - state.keys()),
-                       ('is unknown', state.keys() - expected.keys())):
+def check_tensors(expected: Mapping[str, Sequence[int]],
+                  shapes: Mapping[str, Sequence[int]]) -> None:
+    """Raise UserError unless `shapes` (diffusers names) are those `expected`, one by one."""
+    for what, keys in (('is missing', expected.keys() - shapes.keys()),
+                       ('is unknown', shapes.keys() - expected.keys())):
         if keys:
             raise UserError(f'tensor {sorted(keys)[0]!r} (diffusers name) {what}, {len(keys)} in '
                             'all; the file is incomplete or of another model')
-    for key, value in state.items():
-        if value.shape != expected[key].shape:
-            raise UserError(f'tensor {key!r} (diffusers name) is {tuple(value.shape)}; '
-                            f'{tuple(expected[key].shape)} is expected')
+    for key, shape in shapes.items():
+        if tuple(shape) != tuple(expected[key]):
+            raise UserError(f'tensor {key!r} (diffusers name) is {tuple(shape)}; '
+                            f'{tuple(expected[key])} is expected')
+
+
+def shapes_of(module: torch.nn.Module) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of what `state_dict` holds."""
+    return {key: tuple(value.shape) for key, value in module.state_dict().items()}
+
+
+def _filled(module: torch.nn.Module, state: dict[str, torch.Tensor]) -> torch.nn.Module:
+    check_tensors(shapes_of(module), {key: value.shape for key, value in state.items()})
     module.load_state_dict({key: value.float() for key, value in state.items()})
     return module.eval()
 
 
-def _need(state: dict[str, torch.Tensor], key: str) -> torch.Tensor:
+def _need(state: Mapping[str, torch.Tensor], key: str) -> torch.Tensor:
     if key not in state:
         raise UserError(f'tensor {key!r} is missing; the file is incomplete or not in the '
                         'original Wan 2.1 layout')
     return state[key]
 
 
-def _count(state: dict[str, torch.Tensor], pattern: str) -> int:
+def _count(state: Mapping[str, torch.Tensor], pattern: str) -> int:
     found = (re.match(pattern, key) for key in state)
     return max((int(match[1]) for match in found if match), default=-1) + 1
