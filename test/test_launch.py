@@ -30,9 +30,10 @@ def test_the_parameter_file_names_real_options_with_allowed_values():
 
 def test_rviz_shows_published_topics_with_their_qos():
     pytest.importorskip('rclpy')
+    from dkt_ros.nodes import grasp_node
     from dkt_ros.nodes.clip_camera_node import IMAGE_TOPICS
     from dkt_ros.nodes.outputs import TOPICS
-    topics = {f'/dkt/{topic}' for topic in TOPICS} | {
+    topics = {f'/dkt/{topic}' for topic in (*TOPICS, *grasp_node.TOPICS)} | {
         topic.replace('~', '/camera/camera') for topic in IMAGE_TOPICS}
     config = yaml.safe_load((REPOSITORY / 'config/dkt.rviz').read_text())
     shown = [display['Topic'] for display in config['Visualization Manager']['Displays']

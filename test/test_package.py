@@ -60,9 +60,11 @@ def test_ros_finds_executables_share_and_marker():
 
 
 @pytest.mark.parametrize('path', [
-    'launch/dkt.launch.py', 'config/dkt.yaml', 'config/fastdds.xml', 'config/dkt.rviz',
-    'clips/demo/clip.json', 'models/README.md', 'models/dkt-tiny/model_index.json',
-    'models/dkt-tiny/README.md'])
+    'launch/dkt.launch.py', 'launch/grasp.launch.py', 'config/grasp.yaml',
+    'config/grippers/panda_hand.yaml', 'config/moveit/sensors_3d.yaml',
+    'config/dkt.foxglove.json', 'docs/moveit.md', 'config/dkt.yaml', 'config/fastdds.xml',
+    'config/dkt.rviz', 'clips/demo/clip.json', 'models/README.md',
+    'models/dkt-tiny/model_index.json', 'models/dkt-tiny/README.md'])
 def test_what_users_need_is_there(path):
     assert (ROOT / path).is_file()
 

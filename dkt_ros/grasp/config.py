@@ -147,3 +147,54 @@ class GraspConfig(Config):
     candidates: CandidateConfig = option(CandidateConfig(), 'Which hypotheses are made.')
     collision: CollisionConfig = option(CollisionConfig(), 'What the hand keeps clear of.')
     weights: ScoreWeights = option(ScoreWeights(), 'Exponents of the parts of the score.')
+
+
+@dataclass(frozen=True)
+class TransformConfig(Config):
+    """How the cloud gets into the target frame."""
+
+    source: str = option('auto', '`tf` asks TF; `camera_pose` takes the topic of that name; '
+                         '`static` takes xyz and rpy; `auto` takes TF where tf2 is installed, '
+                         'else camera_pose.', choices=('auto', 'tf', 'camera_pose', 'static'),
+                         read_only=True)
+    xyz: tuple[float, ...] = option((0.0, 0.0, 0.0), 'For source `static`: position of the frame '
+                                    'of the cloud in target_frame [m].')
+    rpy: tuple[float, ...] = option((0.0, 0.0, 0.0), 'For source `static`: its roll, pitch, yaw '
+                                    'about fixed axes [rad].')
+    wait_s: float = option(0.2, 'How long a transform may be late [s].', minimum=0.0,
+                           maximum=5.0)
+    slop_s: float = option(0.05, 'Largest difference between the stamps of the cloud and of a '
+                           'camera_pose [s].', minimum=0.0, maximum=5.0)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ('xyz', 'rpy'):
+            value = getattr(self, name)
+            if len(value) != 3 or not np.isfinite(value).all():
+                raise UserError(f'TransformConfig.{name} is {value}; three finite numbers are '
+                                'expected')
+
+
+@dataclass(frozen=True)
+class GraspNodeConfig(GraspConfig):
+    """`grasp_node`: the planner between ROS topics."""
+
+    gripper: str = option('panda_hand', 'Name of a gripper in config/grippers, or the path of a '
+                          'YAML file.', read_only=True)
+    input: str = option('points', 'What is planned on: the cloud `points`, or `depth` with its '
+                        '`camera_info`.', choices=('points', 'depth'), read_only=True)
+    use_confidence: bool = option(True, 'Take the topic `confidence` into account, where the '
+                                  'cloud is organised and somebody publishes it.', read_only=True)
+    target_frame: str = option('', 'Frame of the grasps, its z against gravity; empty leaves them '
+                               'in the frame of the cloud.')
+    rate_hz: float = option(0.0, 'Plan so often while somebody subscribes; 0 plans only when '
+                            'asked by the service [Hz].', minimum=0.0, maximum=30.0)
+    max_age_s: float = option(10.0, 'An older cloud is not planned on [s]; 0 takes any.',
+                              minimum=0.0, maximum=3600.0)
+    silent_after_s: float = option(5.0, 'An input without a message for this long is reported '
+                                   '[s].', minimum=0.5, maximum=600.0)
+    max_markers: int = option(15, 'How many grasps are drawn.', minimum=1, maximum=1000)
+    autostart: bool = option(True, 'Configure and activate at start, without a lifecycle '
+                             'manager.', read_only=True)
+    transform: TransformConfig = option(TransformConfig(), 'How the cloud gets into the target '
+                                        'frame.')

@@ -1,4 +1,4 @@
-"""Depth to an organised PointCloud2 and back; buffers and rays are kept between frames."""
+"""Arrays to PointCloud2 and back; buffers and rays are kept between frames."""
 from __future__ import annotations
 
 import sys
@@ -120,3 +120,64 @@ def cloud_to_arrays(message: PointCloud2) -> dict[str, np.ndarray]:
     if len(names) > 4:
         arrays['normals'] = block[..., 4:7]
     return arrays
+
+
+NUMPY_TYPES = {PointField.INT8: 'i1', PointField.UINT8: 'u1', PointField.INT16: 'i2',
+               PointField.UINT16: 'u2', PointField.INT32: 'i4', PointField.UINT32: 'u4',
+               PointField.FLOAT32: 'f4', PointField.FLOAT64: 'f8'}
+
+
+def read_points(message: PointCloud2) -> tuple[np.ndarray, np.ndarray | None]:
+    """
+    Read the points of anybody's cloud: any order of fields, any padding, either byte order.
+
+    Returns
+    -------
+    (H, W, 3) or (N, 3) float32, array or None
+        Points [m], organised if the cloud is; and the field `confidence` where there is one.
+
+    Raises
+    ------
+    ValueError
+        For a cloud without x, y and z, or one whose sizes do not agree with its data.
+
+    """
+    fields = {field.name: field for field in message.fields}
+    if not {'x', 'y', 'z'} <= fields.keys():
+        raise ValueError(f'a cloud has the fields {", ".join(fields) or "none"}; x, y and z are '
+                         'needed')
+    height, width, step = message.height, message.width, message.point_step
+    data = np.frombuffer(memoryview(message.data), np.uint8)
+    if height * width == 0:
+        return np.empty((0, 3), np.float32), None
+    row = message.row_step or width * step
+    if row < width * step or len(data) < row * (height - 1) + width * step:
+        raise ValueError(f'a cloud of {width} x {height} points of {step} bytes has '
+                         f'{len(data)} bytes in rows of {row}; its publisher is wrong')
+
+    def column(name: str) -> np.ndarray:
+        field = fields[name]
+        if field.datatype not in NUMPY_TYPES:
+            raise ValueError(f'field {name} of a cloud has the unknown type {field.datatype}')
+        kind = np.dtype(('>' if message.is_bigendian else '<') + NUMPY_TYPES[field.datatype])
+        if field.offset + kind.itemsize > step:
+            raise ValueError(f'field {name} of a cloud lies beyond its {step} bytes a point')
+        return np.ndarray((height, width), kind, data, field.offset, (row, step))
+
+    points = np.stack([column(name) for name in 'xyz'], axis=-1).astype(np.float32, copy=False)
+    confidence = column('confidence').astype(np.float32) if 'confidence' in fields else None
+    if height == 1:
+        return points[0], None if confidence is None else confidence[0]
+    return points, confidence
+
+
+def write_rows(rows: np.ndarray, names: tuple[str, ...], header: Header) -> PointCloud2:
+    """Write rows (N, C) as an unordered cloud of C float32 fields."""
+    rows = np.ascontiguousarray(rows, np.float32).reshape(-1, len(names))
+    message = PointCloud2(header=header, height=1, width=len(rows), is_dense=True,
+                          is_bigendian=sys.byteorder == 'big', point_step=4 * len(names),
+                          row_step=4 * len(names) * len(rows))
+    message.fields = [PointField(name=name, offset=4 * i, datatype=PointField.FLOAT32, count=1)
+                      for i, name in enumerate(names)]
+    message.data = to_bytes_array(rows)
+    return message

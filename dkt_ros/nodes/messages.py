@@ -106,7 +106,8 @@ def array_to_image(pixels: np.ndarray, encoding: str, header: Header) -> Image:
 def to_bytes_array(block: np.ndarray) -> array.array:
     """Copy a contiguous array into `array.array('B')`, which message setters take at once."""
     data = array.array('B')
-    data.frombytes(memoryview(block).cast('B'))
+    if block.size:  # a view of nothing cannot be cast
+        data.frombytes(memoryview(block).cast('B'))
     return data
 
 
