@@ -13,13 +13,9 @@ from typing import Annotated
 import typer
 
 import dkt_ros
-from dkt_ros.config import (
-    PRESETS,
-    BenchConfig,
-    DepthNodeConfig,
-    TrainConfig,
-)
+from dkt_ros.config import PRESETS, BenchConfig, DepthNodeConfig
 from dkt_ros.errors import RunError, UserError
+from dkt_ros.verbs.ablate import ablate
 from dkt_ros.verbs.assets import assets
 from dkt_ros.verbs.common import Device, Json, Model, Options, Out, Preset, verb
 from dkt_ros.verbs.common import finish as _finish
@@ -119,13 +115,12 @@ def train(
         '--resume', help='Go on from the last checkpoint of the run.')] = False,
 ) -> None:
     """
-    Train a VAE and a diffusion transformer on scene folders; leaves a model folder.
+    Train dkt-tiny from scratch, or with `recipe: lora` a LoRA on a pretrained video model.
 
     Example: `dkt train config/train.yaml`
     """
-    options = TrainConfig.from_yaml(config)
-    from dkt_ros.tools.train.loop import run_train
-    typer.echo(f'the model lies in {run_train(options, resume)}')
+    from dkt_ros.tools.train.recipes import run_recipe
+    typer.echo(f'the model lies in {run_recipe(config, resume)}')
 
 
 @verb(app)
@@ -161,6 +156,7 @@ def infer(
 
 
 verb(app, 'eval')(evaluate)
+verb(app)(ablate)
 
 
 @verb(bench)
@@ -207,3 +203,7 @@ def ros(
 
 
 verb(bench, 'render')(bench_render)
+
+
+if __name__ == '__main__':
+    main()

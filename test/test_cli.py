@@ -13,8 +13,8 @@ from dkt_ros import cli
 from dkt_ros.errors import RunError, UserError
 
 # The verbs of the design that this version delivers; some have verbs of their own.
-VERBS = {'demo', 'infer', 'up', 'render', 'scenes', 'assets', 'data', 'train', 'eval', 'prepare',
-         'bench'}
+VERBS = {'demo', 'infer', 'up', 'render', 'scenes', 'assets', 'data', 'train', 'eval', 'ablate',
+         'prepare', 'bench'}
 GROUPS = {'scenes': {'check', 'pack', 'show', 'stats'}, 'assets': {'list', 'show', 'filter'},
           'bench': {'render', 'ros', 'stream'}, 'data': {'list', 'check', 'show'}}
 LEAVES = [[verb] for verb in sorted(VERBS - set(GROUPS))] + [
@@ -30,9 +30,11 @@ OPTIONS = {
     'data check': ['--every', '--json'],
     'assets filter': ['--endpoint', '--model', '--out', '--json'],
     'train': ['--resume'],
+    'ablate': ['--out', '--json'],
     'bench stream': ['--presets', '--json'],
     'bench ros': ['--json'],
-    'eval': ['--model', '--data', '--protocol', '--baselines', '--json'],
+    'eval': ['--model', '--data', '--protocol', '--baselines', '--baseline-models', '--frames',
+             '--json'],
 }
 
 

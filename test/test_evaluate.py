@@ -150,6 +150,27 @@ def test_metric_takes_the_anchor_as_configured(tmp_path):
         evaluate(tmp_path, config=dataclasses.replace(config))
 
 
+@pytest.mark.parametrize('name', ['clearpose', 'dreds', 'hiss', 'transcg', 'declared'])
+def test_every_public_layout_can_be_evaluated(tmp_path, name):
+    import dataset_trees
+    root = getattr(dataset_trees, name)(tmp_path / name)
+    fake = FakePerception(lambda frame: np.full(frame.rgb.shape[:2], TABLE_M, np.float32))
+    result = run_evaluate(root, perception=fake, console=quiet(), repeat=1)
+    if name != 'hiss':  # which has no mask
+        assert result['transparent']['dkt']['mae_m'] == pytest.approx(TABLE_M - TOP_M, abs=2e-3)
+    assert 0 < result['all']['dkt']['mae_m'] < TABLE_M - TOP_M
+
+
+def test_frames_left_out_are_told(tmp_path):
+    import dataset_trees
+    root = dataset_trees.clearpose(tmp_path / 'cp', num_frames=4)
+    (root / 'set1' / 'scene1' / '000002-label.png').unlink()
+    fake = FakePerception(lambda frame: np.full(frame.rgb.shape[:2], TABLE_M, np.float32))
+    result = run_evaluate(root, perception=fake, console=quiet())
+    assert result['frames_out'] == 3
+    assert any('000002-label.png' in note for note in result['notes'])
+
+
 def test_nothing_to_evaluate(tmp_path):
     with pytest.raises(UserError, match='does not exist'):
         run_evaluate(tmp_path / 'nothing', perception=FakePerception(truth_of))

@@ -75,19 +75,25 @@ def markdown(result: dict) -> str:
     if result['temporal']:
         lines += ['## Over time', '', columns_table(
             [([source], row) for source, row in result['temporal'].items()], TEMPORAL_COLUMNS)]
-    if result['seam_ratio'] == result['seam_ratio']:
-        low, high = result['seam_ratio_interval']
-        lines += [f'Change of disparity at seams of windows over that inside: '
-                  f'{result["seam_ratio"]:.2f} ({low:.2f} to {high:.2f}).', '']
+    if np.isfinite(result['seam_ratio']):
+        lines += ['Change of disparity at seams of windows over that inside: '
+                  f'{result["seam_ratio"]:.2f} ({_range(result["seam_ratio_interval"], ".2f")}).',
+                  '']
     lines += ['## Intervals', '']
     for name, sources in result['intervals'].items():
         for source, row in sources.items():
-            (low, high), (worst, best) = row['mae_m'], row['delta_105']
-            lines.append(f'- {name}, {source}: MAE {low * 1000:.1f} to {high * 1000:.1f} mm, '
-                         f'd1.05 {worst:.3f} to {best:.3f}')
+            lines.append(f'- {name}, {source}: MAE {_range(row["mae_m"], ".1f", 1000)} mm, '
+                         f'd1.05 {_range(row["delta_105"], ".3f")}')
     lines += ['', *(f'note: {note}' for note in result['notes']), '', '![plots](plots.png)', '',
               '## Best', '', '![best](best.png)', '', '## Worst', '', '![worst](worst.png)']
     return '\n'.join(lines) + '\n'
+
+
+def _range(interval: list[float], style: str, factor: float = 1.0) -> str:
+    if not np.isfinite(interval).all():
+        return 'unknown'
+    low, high = (format(value * factor, style) for value in interval)
+    return f'{low} to {high}'
 
 
 def page(result: dict, ranked: list[str], errors: dict[str, float]) -> str:
@@ -107,7 +113,7 @@ def write_plots(path: Path, result: dict) -> None:
     """Draw MAE and delta_1.05 by class and source with intervals, and the scenes' errors."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
-    figure = Figure(figsize=(15, 4.5), layout='constrained')
+    figure = Figure(figsize=(15, 5), layout='constrained')
     FigureCanvasAgg(figure)
     axes = figure.subplots(1, 3)
     for axis, metric, factor, label in ((axes[0], 'mae_m', 1000, 'MAE [mm]'),
@@ -115,6 +121,7 @@ def write_plots(path: Path, result: dict) -> None:
         _bars(axis, result, metric, factor)
         axis.set_ylabel(label)
     _cumulative(axes[2], result)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc='outside lower center', ncols=8)
     figure.suptitle(title(result))
     figure.savefig(path, dpi=110)
 
@@ -134,7 +141,6 @@ def _bars(axis, result: dict, metric: str, factor: float) -> None:
         axis.bar(np.arange(len(classes)) + (place - (len(sources) - 1) / 2) * width, values, width,
                  yerr=np.nan_to_num(around), capsize=2, label=source)
     axis.set_xticks(range(len(classes)), classes)
-    axis.legend(fontsize=8)
 
 
 def _cumulative(axis, result: dict) -> None:
@@ -149,4 +155,3 @@ def _cumulative(axis, result: dict) -> None:
     axis.set_xlabel(f'MAE of a scene, pixels {name} [mm]')
     axis.set_ylabel('share of scenes below')
     axis.set_ylim(0, 1.02)
-    axis.legend(fontsize=8)

@@ -1,6 +1,7 @@
 """`dkt eval`: a model and others over a set of clips, by material and by source."""
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -91,7 +92,7 @@ def run_evaluate(data: str | Path, *, model: str | Path = 'dkt-tiny',
     stats, results = RunStats(), {}
     for clip in track(clips, 'evaluating', console=console, transient=True):
         perception.reset('a new scene')
-        results[clip.name] = evaluate_clip(clip, perception, task, stats)
+        results[_new_name(clip.name, results)] = evaluate_clip(clip, perception, task, stats)
     settings = {'protocol': protocol, 'data': str(data), 'device': device,
                 'baselines': list(baselines), **config.to_dict()}
     result = {**provenance(folder, settings, config.stream.seed), 'protocol': protocol,
@@ -143,7 +144,13 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def _notes(clips: list[Clip]) -> list[str]:
-    return list(dict.fromkeys(note for clip in clips for note in clip.notes))
+    notes = [note for clip in clips for note in clip.notes]
+    return list(dict.fromkeys(notes + [problem for clip in clips for problem in clip.problems]))
+
+
+def _new_name(name: str, taken: dict) -> str:
+    names = itertools.chain([name], (f'{name}-{number}' for number in itertools.count(2)))
+    return next(candidate for candidate in names if candidate not in taken)
 
 
 def _tell(console: Console, result: dict) -> None:

@@ -155,7 +155,7 @@ def _mean(values: list[float]) -> float:
 def bootstrap_interval(values: list[float], seed: int = 0, draws: int = 2000) -> list[float]:
     """Return the 95 % interval of the mean over clips, [low, high], by resampling the clips."""
     finite = np.asarray([value for value in values if np.isfinite(value)])
-    if not finite.size:
+    if finite.size < 2:  # one value says nothing about its spread
         return [float('nan'), float('nan')]
     rng = np.random.default_rng(seed)
     means = finite[rng.integers(0, finite.size, (draws, finite.size))].mean(axis=1)

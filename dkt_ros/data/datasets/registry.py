@@ -69,7 +69,7 @@ def as_clip(sequence: FrameSequence, repeat: int | None = None) -> Clip:
     if sequence.is_video:
         return Clip(sequence.path, sequence.preset, sequence.fps, sequence.camera,
                     lambda: iter(sequence), len(sequence), notes, sequence.has_depth,
-                    title=sequence.name)
+                    title=sequence.name, problems=sequence.problems)
     repeat = STILL_REPEATS if repeat is None else repeat
 
     def read() -> Iterator[SceneFrame]:
@@ -80,4 +80,5 @@ def as_clip(sequence: FrameSequence, repeat: int | None = None) -> Clip:
     notes += (f'the frames of {sequence.preset} are unrelated views: each is shown {repeat} '
               'times, a still is no video',)
     return Clip(sequence.path, sequence.preset, STILL_FPS, sequence.camera, read,
-                len(sequence) * repeat, notes, sequence.has_depth, title=sequence.name)
+                len(sequence) * repeat, notes, sequence.has_depth, title=sequence.name,
+                problems=sequence.problems)

@@ -1,0 +1,235 @@
+"""`dkt ablate`: one thing varied at a time, each cell measured alike, drawn and tabulated."""
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+
+from dkt_ros.ablate_config import AblateConfig
+from dkt_ros.config import PerceptionConfig
+from dkt_ros.errors import UserError
+from dkt_ros.provenance import plain, provenance, write_json
+from dkt_ros.resources import resolve_model
+from dkt_ros.tools.evaluate import run_evaluate
+from dkt_ros.tools.infer import load_perception
+from dkt_ros.tools.report import columns_table
+
+COLUMNS = (('mae_mm', 'MAE glass mm', 1.0, '.1f'), ('delta_105', 'd1.05 glass', 1.0, '.3f'),
+           ('all_rel', 'REL all', 1.0, '.4f'), ('normal_deg', 'normals deg', 1.0, '.1f'),
+           ('opw_cm', 'OPW cm', 1.0, '.2f'), ('seam_ratio', 'seams', 1.0, '.2f'),
+           ('fps', 'frames/s', 1.0, '.1f'), ('minutes', 'minutes', 1.0, '.1f'))
+PLOTTED = (('mae_mm', 'MAE on glass [mm]'), ('opw_cm', 'OPW [cm]'), ('fps', 'frames a second'))
+TRAIN = 'train.'
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One setting and one seed; `seed` is None where nothing is trained."""
+
+    axis: str
+    label: str
+    changes: dict
+    seed: int | None = None
+
+    @property
+    def trains(self) -> bool:
+        """True if the cell trains a model of its own."""
+        return any(key.startswith(TRAIN) for key in self.changes)
+
+    @property
+    def slug(self) -> str:
+        """A name for files."""
+        text = f'{self.axis}-{self.label}' + ('' if self.seed is None else f'-{self.seed}')
+        return re.sub(r'[^A-Za-z0-9.]+', '_', text)
+
+
+def cells_of(config: AblateConfig) -> Iterator[Cell]:
+    """Yield all cells of all axes, trained ones once a seed."""
+    for axis, cells in config.axes.items():
+        for label, changes in cells.items():
+            cell = Cell(axis, str(label), changes)
+            seeds = config.seeds if cell.trains else (None,)
+            yield from (Cell(axis, str(label), changes, seed) for seed in seeds)
+
+
+def run_ablate(config: AblateConfig, out: str | Path, console: Console | None = None,
+               measure: Callable[..., dict] | None = None) -> dict:
+    """
+    Measure every cell; those measured before are taken as they are.
+
+    Parameters
+    ----------
+    config : AblateConfig
+        The axes and the data.
+    out : str or Path
+        Gets cells/*.json, ablation.json, ablation.md and one plot an axis.
+    console : rich.console.Console, optional
+        Where progress goes.
+    measure : callable, optional
+        (cell, config, out) -> figures; `measure_cell` if not given.
+
+    Returns
+    -------
+    dict
+        `axes`: figures by axis and label (mean over seeds, and `spread`, half their range);
+        version, machine and settings.
+
+    """
+    if not config.axes or not config.data:
+        raise UserError('an ablation needs `data` and at least one axis; see config/ablate.yaml')
+    out, console, measure = Path(out), console or Console(), measure or measure_cell
+    out.mkdir(parents=True, exist_ok=True)
+    figures: dict[str, dict[str, list[dict]]] = {}
+    cells = list(cells_of(config))
+    for number, cell in enumerate(cells):
+        console.print(f'cell {number + 1} of {len(cells)}: {cell.slug}', highlight=False)
+        done = _measured(cell, config, out, measure)
+        figures.setdefault(cell.axis, {}).setdefault(cell.label, []).append(done)
+    axes = {axis: {label: _over_seeds(runs) for label, runs in labels.items()}
+            for axis, labels in figures.items()}
+    result = {**provenance(settings=config.to_dict()), 'name': config.name, 'axes': axes}
+    write_json(out / 'ablation.json', result)
+    (out / 'ablation.md').write_text(markdown(result))
+    for axis, labels in axes.items():
+        write_plot(out / f'{Cell(axis, "plot", {}).slug}.png', axis, labels)
+    console.print(f'results in {out}', highlight=False)
+    return result
+
+
+def _measured(cell: Cell, config: AblateConfig, out: Path, measure: Callable[..., dict]) -> dict:
+    about = {**config.to_dict(), 'axes': None, 'cell': [cell.axis, cell.label, cell.changes,
+                                                        cell.seed]}
+    key = hashlib.sha256(json.dumps(plain(about), sort_keys=True).encode()).hexdigest()
+    path = out / 'cells' / f'{cell.slug}.json'
+    if path.is_file():
+        record = json.loads(path.read_text())
+        if record.get('key') == key:
+            return record['figures']
+    start = time.monotonic()
+    figures = {**measure(cell, config, out), 'minutes': (time.monotonic() - start) / 60}
+    write_json(path, {'key': key, 'changes': cell.changes, 'seed': cell.seed, 'figures': figures})
+    return plain(figures)
+
+
+def measure_cell(cell: Cell, config: AblateConfig, out: Path) -> dict:
+    """Train the cell's model where it has one, evaluate it, return the figures of `COLUMNS`."""
+    model = cell.changes.get('model', config.model)
+    if cell.trains:
+        model = train_cell(cell, config, out)
+    options = {key: value for key, value in cell.changes.items()
+               if key not in ('model', 'mode') and not key.startswith(TRAIN)}
+    perception_config = PerceptionConfig.from_dict(nested(options), f'cell {cell.slug}')
+    perception = load_perception(resolve_model(model), perception_config, config.device,
+                                 cell.changes.get('mode', 'stream'))
+    result = run_evaluate(config.data, protocol=config.protocol, config=perception_config,
+                          max_scenes=config.scenes, max_frames=config.frames or None,
+                          baselines=(), perception=perception, console=Console(quiet=True))
+    return figures_of(result)
+
+
+def figures_of(result: dict) -> dict[str, float]:
+    """Return what `COLUMNS` shows of an evaluation; NaN for what it does not hold."""
+    glass = result.get('object', result['all'])['dkt']
+    normals = result['normals'].get('object', {}).get('dkt', {})
+    nan = float('nan')
+    return {'mae_mm': glass['mae_m'] * 1000, 'delta_105': glass['delta_105'],
+            'all_rel': result['all']['dkt']['rel'],
+            'normal_deg': normals.get('median_deg', nan),
+            'opw_cm': result['temporal'].get('dkt', {}).get('opw_cm', nan),
+            'seam_ratio': result['seam_ratio'], 'fps': result['fps']}
+
+
+def train_cell(cell: Cell, config: AblateConfig, out: Path) -> Path:
+    """Train the model of a cell from the training file with its changes; return its folder."""
+    import yaml
+
+    from dkt_ros.tools.train.recipes import run_recipe
+    values = PerceptionConfig.read_yaml(config.train)
+    run = (out / 'runs' / cell.slug).resolve()
+    changes = {key.removeprefix(TRAIN): value for key, value in cell.changes.items()
+               if key.startswith(TRAIN)}
+    values = {**_merged(values, nested(changes)), 'run': str(run), 'seed': cell.seed}
+    run.mkdir(parents=True, exist_ok=True)
+    (run / 'asked.yaml').write_text(yaml.safe_dump(values))
+    trained = run_recipe(run / 'asked.yaml', resume=(run / 'checkpoint.pt').is_file())
+    return trained if trained.is_dir() else _merged_model(values['base'], trained, run / 'model')
+
+
+def _merged_model(base: str, lora: Path, folder: Path) -> Path:
+    from dkt_ros.model.lora import merge_lora_file
+    from dkt_ros.model.pipeline import DKTPipeline
+    from dkt_ros.tools.train.lora import save_whole
+    pipeline = DKTPipeline.from_pretrained(base)
+    merge_lora_file(pipeline.transformer, lora)
+    save_whole(folder, pipeline)
+    return folder
+
+
+def nested(options: dict) -> dict:
+    """Turn {'a.b': 1} into {'a': {'b': 1}}."""
+    result: dict = {}
+    for key, value in options.items():
+        place = result
+        *parents, last = key.split('.')
+        for parent in parents:
+            place = place.setdefault(parent, {})
+        place[last] = value
+    return result
+
+
+def _merged(values: dict, changes: dict) -> dict:
+    both = {key: _merged(values[key], change) if isinstance(change, dict)
+            and isinstance(values.get(key), dict) else change for key, change in changes.items()}
+    return {**values, **both}
+
+
+def _over_seeds(runs: list[dict]) -> dict:
+    """Return the mean of each figure and half the range of the error on glass over the seeds."""
+    result = {}
+    for name in runs[0]:
+        values = [run[name] for run in runs if run[name] is not None]
+        result[name] = float(np.mean(values)) if values else float('nan')
+    errors = [run['mae_mm'] for run in runs if run['mae_mm'] is not None]
+    result['spread'] = (max(errors) - min(errors)) / 2 if errors else float('nan')
+    result['seeds'] = len(runs)
+    return result
+
+
+def markdown(result: dict) -> str:
+    """Return a table an axis, in Markdown."""
+    settings, machine = result['settings'], result['machine']
+    lines = [f'# {result["name"]}', '',
+             f'{settings["scenes"]} scenes of {settings["data"]}, protocol '
+             f'{settings["protocol"]}; {machine["processor"]}, {machine["cores"]} cores. '
+             'One thing is varied at a time; glass is transparent and translucent.', '']
+    for axis, labels in result['axes'].items():
+        head = columns_table([([label], row) for label, row in labels.items()], COLUMNS)
+        lines += [f'## {axis}', '', head,
+                  f'![{axis}]({Cell(axis, "plot", {}).slug}.png)', '']
+    return '\n'.join(lines)
+
+
+def write_plot(path: Path, axis: str, labels: dict[str, dict]) -> None:
+    """Draw error, steadiness and speed of the cells of one axis."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    figure = Figure(figsize=(4.2 * len(PLOTTED), 3.4), layout='constrained')
+    FigureCanvasAgg(figure)
+    names = list(labels)
+    for place, (metric, title) in enumerate(PLOTTED):
+        panel = figure.add_subplot(1, len(PLOTTED), place + 1)
+        values = np.array([labels[name][metric] for name in names], float)
+        around = [labels[name]['spread'] if metric == 'mae_mm' else 0 for name in names]
+        panel.bar(names, np.nan_to_num(values), yerr=np.nan_to_num(around), capsize=3,
+                  color='tab:blue')
+        panel.set_title(title, fontsize=10)
+        panel.tick_params(axis='x', labelrotation=30)
+    figure.suptitle(axis)
+    figure.savefig(path, dpi=110)
