@@ -11,7 +11,8 @@ import torch
 from diffusers import WanTransformer3DModel
 from torch import nn
 
-from dkt_ros.model.pipeline import NUM_IMAGE_TOKENS
+# CLIP's class token and 16 x 16 patches, all zero here: there is no image to follow.
+NUM_IMAGE_TOKENS = 257
 
 
 class TrainingSchedule:
