@@ -11,10 +11,11 @@ from bag_factory import write_bag
 from rich.console import Console
 from scene_factory import CAMERA, make_scene, scene_frame
 
+from dkt_ros.data.bags import check_bag
 from dkt_ros.data.clips import open_clip
 from dkt_ros.data.images import read_rgb
 from dkt_ros.data.packed import pack_clip
-from dkt_ros.data.ply import read_ply
+from dkt_ros.data.ply import read_mesh, read_ply
 from dkt_ros.errors import UserError
 from dkt_ros.resources import share_path
 from dkt_ros.tools import demo
@@ -75,6 +76,31 @@ def test_report(tmp_path, packed):
     assert sum(summary['mcap']['topics'].values()) == 3
 
 
+def test_grasps_end_the_report(tmp_path, packed):
+    files, clip = DemoFiles(tmp_path / 'out'), open_clip(packed)
+    recording = make_recording(files, clip)
+    plain = report(files, clip, recording, Console(file=io.StringIO()))
+    assert plain['grasps'] == {} and 'no grasp came' in demo.grasp_line(plain['grasps'])
+    height = read_rgb(files.out / 'montage.png').shape[0]
+    frame = recording['frames'][2]
+    truth = scene_frame(frame['index'], seed=1_000_000).depth
+    # In the world, which the camera looks at from one metre along x.
+    pose = np.eye(4)
+    pose[0, 3] = 1.0
+    z = float(np.nanmedian(truth[20:28, 28:36]))
+    rows = np.array([[1.0, 0.0, z, 0, 0, 0, 1, 0.04, 0.9], [1.05, 0, z, 0, 0, 0, 1, 0.02, 0.5]])
+    np.savez(files.results / 'grasps.npz', rows=rows.astype(np.float32), frame_id='world',
+             stamp_ns=np.int64(frame['stamp_ns']), T_frame_camera=pose)
+    grasps = report(files, clip, recording, Console(file=io.StringIO()))['grasps']
+    assert (grasps['num_grasps'], grasps['drawn'], grasps['frame_index']) == (2, 2, 2)
+    assert grasps['best']['position_camera'] == pytest.approx([0.0, 0.0, z], abs=1e-3)
+    assert grasps['best']['to_true_surface_m'] < 0.02
+    assert '2 grasps at frame 2; the best has score 0.90' in demo.grasp_line(grasps)
+    vertices, triangles = read_mesh(files.out / 'grasps.ply')
+    assert (len(vertices), len(triangles)) == (48, 72)
+    assert read_rgb(files.out / 'montage.png').shape[0] > height + 200
+
+
 def test_no_cloud_is_told(tmp_path, packed):
     files, clip = DemoFiles(tmp_path / 'out'), open_clip(packed)
     recording = make_recording(files, clip)
@@ -102,6 +128,7 @@ def test_without_ros(tmp_path, monkeypatch):
 @pytest.fixture
 def stub(monkeypatch, tmp_path):
     pytest.importorskip('rclpy')
+    pytest.importorskip('open3d')
     monkeypatch.setattr(demo, 'DEPTH_NODE', 'stub_depth_node')
     monkeypatch.setenv('PYTHONPATH', os.pathsep.join(map(str, (HERE.parent, HERE))))
     (tmp_path / 'model').mkdir()
@@ -129,8 +156,9 @@ def test_a_node_that_fails_is_told_with_its_words(tmp_path, packed, stub, monkey
 
 
 def _missing():
-    if importlib.util.find_spec('rclpy') is None:
-        return 'rclpy is not installed'
+    for module in ('rclpy', 'open3d'):
+        if importlib.util.find_spec(module) is None:
+            return f'{module} is not installed'
     for parts in (('models', 'dkt-tiny', 'model_index.json'), ('clips', 'demo', 'clip.json'),
                   ('config', 'dkt.yaml')):
         try:
@@ -150,5 +178,53 @@ def test_the_whole_graph(tmp_path):
     assert summary['transparent']['dkt']['coverage'] > 0.5
     record = json.loads((tmp_path / 'out' / 'summary.json').read_text())
     assert record['frames_out'] == summary['frames_out']
-    assert {path.name for path in (tmp_path / 'out').iterdir()} == FILES
+    assert {path.name for path in (tmp_path / 'out').iterdir()} == FILES | {'grasps.ply'}
     assert 'transparent' in console.file.getvalue()
+    check_grasps(tmp_path / 'out', summary)
+
+
+def check_grasps(out, summary):
+    """Prove the grasps that came, in the target frame, against the truth of all views."""
+    from rosbags.highlevel import AnyReader
+
+    from dkt_ros.tools.grasp_report import configured_gripper
+    counts = check_bag(out / 'demo.mcap')
+    assert counts['/dkt/grasps'] and counts['/dkt/grasp_markers']
+    surface = true_surface()
+    gripper, proved = configured_gripper(), 0
+    with AnyReader([out / 'demo.mcap']) as reader:
+        wanted = [item for item in reader.connections if item.topic == '/dkt/grasp_candidates']
+        for connection, _, data in reader.messages(wanted):
+            message = reader.deserialize(data, connection.msgtype)
+            assert message.header.frame_id == 'world'
+            rows = np.frombuffer(message.data, np.float32).reshape(message.width, 9)
+            proved += any(holds(row.astype(float), gripper, surface) for row in rows[:15])
+    assert proved >= 1
+    assert summary['grasps']['num_grasps'] >= 1
+
+
+def true_surface():
+    """Return the points of the things of the bundled clip, seen from all sides, in the world."""
+    points = []
+    for item in open_clip(share_path('clips', 'demo')).items():
+        if item.index % 4 == 0:
+            seen = item.frame.camera.unproject(item.depth).reshape(-1, 3)
+            T = item.T_world_camera
+            seen = seen[np.isfinite(seen).all(axis=1)] @ T[:3, :3].T + T[:3, 3]
+            points.append(seen[(seen[:, 2] > 0.006) & (np.abs(seen[:, :2]) < 0.25).all(axis=1)])
+    return np.concatenate(points)
+
+
+def holds(row, gripper, surface):
+    """Say whether a grasp is near the truth, full, free and from above."""
+    from scipy.spatial.transform import Rotation
+    rotation = Rotation.from_quat(row[3:7]).as_matrix()
+    local = (surface - row[:3]) @ rotation
+    opening = min(row[7] + 0.024, gripper.max_width)
+    hits = sum(int(((local > low) & (local < high)).all(axis=1).sum())
+               for low, high in gripper.boxes(opening))
+    between = (np.abs(local[:, 0]) < gripper.finger_height / 2) \
+        & (np.abs(local[:, 1]) < opening / 2) & (local[:, 2] > gripper.palm_z) \
+        & (local[:, 2] < gripper.tip_length)
+    return (np.linalg.norm(local, axis=1).min() < 0.02 and between.sum() >= 20 and hits == 0
+            and -rotation[2, 2] >= np.cos(np.radians(60)) - 1e-6)

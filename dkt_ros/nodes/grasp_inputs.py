@@ -93,6 +93,11 @@ class GraspInputs:
             self._node.destroy_subscription(subscription)
         self._subscriptions = []
 
+    @property
+    def received(self) -> int:
+        """How many clouds or depth images came."""
+        return self._watches[self._needed[0]][0].received
+
     def counts(self) -> dict[str, str]:
         """Return messages received by topic."""
         return {f'received {watch.topic}': str(watch.received)

@@ -64,6 +64,7 @@ class GraspNode(LifecycleNode):
         self._transforms: Transforms | None = None
         self._worker: Worker | None = None
         self._timer = self._moveit = None
+        self._planned = 0
         # Not _publishers: rclpy keeps its own list of that name.
         self._topics: dict[str, object] = {}
         self._options = NodeParameters(self, GraspNodeConfig(),
@@ -106,6 +107,7 @@ class GraspNode(LifecycleNode):
             self.report.failed('activate', error)
             self._unsubscribe()
             return FAILURE
+        self._planned = 0
         self._worker = Worker(lambda _: self.answer(), self.report.broke, 1)
         self._set_rate()
         self.report.reached('active')
@@ -175,7 +177,10 @@ class GraspNode(LifecycleNode):
 
     def _on_tick(self) -> None:
         wanted = any(publisher.get_subscription_count() for publisher in self._topics.values())
-        if wanted and self._worker is not None and self._worker.idle():
+        # Nothing new to see: the plan would be the same.
+        received = self.inputs.received
+        if wanted and received > self._planned and self._worker.idle():
+            self._planned = received
             self._worker.submit('plan')
 
     def _on_change(self, config: GraspNodeConfig) -> None:

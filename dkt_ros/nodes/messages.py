@@ -11,6 +11,8 @@ import sys
 
 import numpy as np
 from builtin_interfaces.msg import Time
+from geometry_msgs.msg import Pose
+from scipy.spatial.transform import Rotation
 from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 
@@ -27,7 +29,7 @@ __all__ = [
     'array_to_image', 'camera_from_info', 'compressed_to_depth', 'compressed_to_rgb',
     'depth_to_millimetres', 'image_to_array', 'image_to_depth', 'image_to_rgb',
     'info_from_camera', 'make_header', 'map_to_image', 'mask_to_image', 'ns_to_stamp',
-    'stamp_to_ns', 'to_bytes_array',
+    'pose_to_matrix', 'stamp_to_ns', 'to_bytes_array',
 ]
 
 
@@ -109,6 +111,15 @@ def to_bytes_array(block: np.ndarray) -> array.array:
     if block.size:  # a view of nothing cannot be cast
         data.frombytes(memoryview(block).cast('B'))
     return data
+
+
+def pose_to_matrix(pose: Pose) -> np.ndarray:
+    """Read a pose as a matrix (4, 4) float64."""
+    turn, shift = pose.orientation, pose.position
+    matrix = np.eye(4)
+    matrix[:3, :3] = Rotation.from_quat([turn.x, turn.y, turn.z, turn.w]).as_matrix()
+    matrix[:3, 3] = shift.x, shift.y, shift.z
+    return matrix
 
 
 def map_to_image(values: np.ndarray, header: Header) -> Image:

@@ -3,7 +3,7 @@ r"""
 
     python -m dkt_ros.nodes.recorder --out demo.mcap --results DIR [--camera /camera/camera]
         [--namespace dkt] [--count N] [--timeout S] [--settle S] [--cloud-every N] [--max-mb MB]
-        [--ros-args ...]
+        [--grasps] [--ros-args ...]
 
 Start it before the camera, and let the camera wait for two subscribers
 (`-p wait_for_subscribers:=2`): it subscribes to the camera only once the depth node's topics are
@@ -20,7 +20,10 @@ FILE.mcap   zstd; the camera's images, camera_info, pose, the depth node's maps,
 DIR/NNNNNNNNNNNNNNNNNNN.npz   one file a capture stamp [ns]; arrays as far as they came: `depth`
             (H, W) float32 [m], `depth_fused`, `disparity`, `mask` (H, W) bool, `normals`
             (H, W, 3) float16, `rgb` (H, W, 3) uint8, `sensor_depth` (H, W) float32 [m].
-DIR/points.npz   the last cloud: `points` (H, W, 3) float32 [m], `rgb` (H, W, 3) uint8, `stamp_ns`.
+DIR/points.npz   the last cloud, with `--grasps` the last that has grasps: `points` (H, W, 3)
+            float32 [m], `rgb` (H, W, 3) uint8, `stamp_ns`.
+DIR/grasps.npz   with `--grasps`, if any came: `rows` (G, 9) float32, the grasp_candidates of that
+            cloud, `frame_id`, `stamp_ns`, and `T_frame_camera` (4, 4) where a pose came.
 DIR/recording.json
             frames_sent    frames that the camera announced on clip_frame
             frames_out     stamps for which a disparity came
@@ -47,13 +50,14 @@ from pathlib import Path
 
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
-from geometry_msgs.msg import PoseStamped
+from geometry_msgs.msg import PoseArray, PoseStamped
 from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.utilities import remove_ros_args
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 from std_msgs.msg import String
+from visualization_msgs.msg import MarkerArray
 
 from dkt_ros.nodes.recording import Spool
 from dkt_ros.nodes.results import RecordingPlan, write_recording
@@ -68,6 +72,8 @@ OUTPUT_TOPICS = {
     'normals': Image, 'normals/color': Image, 'depth/color': Image, 'mask': Image,
     'points': PointCloud2,
 }
+GRASP_TOPICS = {'grasps': PoseArray, 'grasp_candidates': PointCloud2,
+                'grasp_markers': MarkerArray}
 RELIABLE = QoSProfile(depth=50, reliability=ReliabilityPolicy.RELIABLE)
 INDEX_QOS = QoSProfile(depth=10000, reliability=ReliabilityPolicy.RELIABLE,
                        durability=DurabilityPolicy.TRANSIENT_LOCAL)
@@ -83,10 +89,12 @@ class Recorder(Node):
         Where the camera's and the depth node's topics are.
     spool : Spool
         Takes the messages.
+    grasps : bool
+        True records the topics of the grasp node, too.
 
     """
 
-    def __init__(self, camera: str, namespace: str, spool: Spool) -> None:
+    def __init__(self, camera: str, namespace: str, spool: Spool, grasps: bool = False) -> None:
         super().__init__('recorder', namespace=namespace)
         self._camera = '/' + camera.strip('/')
         self._spool = spool
@@ -99,7 +107,8 @@ class Recorder(Node):
         self.depth_stamps = 0
         self.last_output = time.monotonic()
         self._outputs = [self._record(f'/{namespace.strip("/")}/{topic}', kind)
-                         for topic, kind in OUTPUT_TOPICS.items()]
+                         for topic, kind in (OUTPUT_TOPICS | (
+                             GRASP_TOPICS if grasps else {})).items()]
         self._disparity = f'/{namespace.strip("/")}/disparity'
         self._record('/diagnostics', DiagnosticArray)
         self._index = self.create_subscription(
@@ -183,6 +192,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument('--settle', type=float, default=8.0,
                         help='end when nothing came for this long after the clip [s]')
     parser.add_argument('--cloud-every', type=int, default=6, help='record each n-th cloud')
+    parser.add_argument('--grasps', action='store_true', help='record the grasp node, too')
     parser.add_argument('--max-mb', type=float, default=140.0, help='size of the file [MB]')
     return parser.parse_args(arguments)
 
@@ -197,7 +207,7 @@ def main(args: list[str] | None = None) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     spool = Spool(arguments.results / f'.spool-{os.getpid()}')
-    node = Recorder(arguments.camera, arguments.namespace, spool)
+    node = Recorder(arguments.camera, arguments.namespace, spool, arguments.grasps)
     try:
         ended = run(node, arguments, stop)
         plan = RecordingPlan(arguments.out, arguments.results, node.get_namespace(),

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray
+from geometry_msgs.msg import PoseStamped
 from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 
@@ -138,8 +139,10 @@ def write_arrays(plan: RecordingPlan, spool: Spool) -> dict[int, float]:
     for stamp, entries in frames.items():
         save_arrays(array_path(plan.results, stamp), {
             field: decode(field, spool.data(entry)) for field, entry in entries.items()})
+    stamp = write_grasps(plan, spool)
     if clouds := spool.of(plan.output('points')):
-        write_cloud(plan.results / 'points.npz', spool, clouds[-1])
+        of_grasps = [entry for entry in clouds if entry.stamp_ns == stamp]
+        write_cloud(plan.results / 'points.npz', spool, (of_grasps or clouds)[-1])
     return ages
 
 
@@ -148,6 +151,25 @@ def write_cloud(path: Path, spool: Spool, entry: Entry) -> None:
     arrays = cloud_to_arrays(deserialize_message(spool.data(entry), PointCloud2))
     save_arrays(path, {'points': arrays['points'], 'rgb': arrays['rgb'],
                        'stamp_ns': np.int64(entry.stamp_ns)})
+
+
+def write_grasps(plan: RecordingPlan, spool: Spool) -> int | None:
+    """Write the last grasps that have a cloud; return its stamp, None without any."""
+    clouds = {entry.stamp_ns for entry in spool.of(plan.output('points'))}
+    for entry in reversed(spool.of(plan.output('grasp_candidates'))):
+        message = deserialize_message(spool.data(entry), PointCloud2)
+        if not message.width or entry.stamp_ns not in clouds:
+            continue
+        rows = np.frombuffer(memoryview(message.data), np.float32).reshape(message.width, -1)
+        arrays = {'rows': rows, 'frame_id': message.header.frame_id,
+                  'stamp_ns': np.int64(entry.stamp_ns)}
+        for pose in spool.of(plan.sensor('camera_pose')):
+            if pose.stamp_ns == entry.stamp_ns:
+                arrays['T_frame_camera'] = messages.pose_to_matrix(
+                    deserialize_message(spool.data(pose), PoseStamped).pose)
+        save_arrays(plan.results / 'grasps.npz', arrays)
+        return entry.stamp_ns
+    return None
 
 
 def decode(field: str, data: bytes) -> np.ndarray:

@@ -14,7 +14,7 @@ from rclpy.time import Time
 from scipy.spatial.transform import Rotation
 
 from dkt_ros.grasp.config import TransformConfig
-from dkt_ros.nodes.messages import stamp_to_ns
+from dkt_ros.nodes.messages import pose_to_matrix, stamp_to_ns
 
 POSES_KEPT = 200
 POSE_QOS = dict(history=HistoryPolicy.KEEP_LAST, depth=10,
@@ -127,9 +127,7 @@ class Transforms:
         if off_s > self._config.slop_s:
             raise TransformError(f'the nearest pose on {topic} is {off_s:.3f} s from the stamp of '
                                  f'the cloud; transform.slop_s allows {self._config.slop_s:g} s')
-        turn, shift = nearest.pose.orientation, nearest.pose.position
-        return pose_of(Rotation.from_quat([turn.x, turn.y, turn.z, turn.w]),
-                       (shift.x, shift.y, shift.z))
+        return pose_to_matrix(nearest.pose)
 
 
 def pose_of(rotation: Rotation, translation: Any) -> np.ndarray:

@@ -1,7 +1,9 @@
 """
-`dkt demo`: the bundled clip through the real graph, three processes over DDS, and a report.
+`dkt demo`: the bundled clip through the real graph, four processes over DDS, and a report.
 
     clip_camera_node --(color, camera_info, aligned depth)--> depth_node --> recorder
+                                                                  |              ^
+                                                                  +-- points --> grasp_node
 
 The processes have a ROS_DOMAIN_ID of their own. What the recorder heard is compared with the truth
 that comes with the clip.
@@ -31,12 +33,14 @@ from dkt_ros.frame import DepthEstimate, Frame
 from dkt_ros.middleware import profile_environment
 from dkt_ros.provenance import provenance, write_json
 from dkt_ros.resources import resolve_model, share_path
+from dkt_ros.tools.grasp_report import grasp_figures, grasp_panels, read_grasps, write_hands
 from dkt_ros.tools.montage import panels, write_montage
 from dkt_ros.tools.processes import Children
 from dkt_ros.tools.report import rich_table
 from dkt_ros.tools.scoring import ClipScore, estimate_sources, sensor_sources
 
-DEPTH_NODE = 'dkt_ros.nodes.depth_node'
+DEPTH_NODE, GRASP_NODE = 'dkt_ros.nodes.depth_node', 'dkt_ros.nodes.grasp_node'
+NODES = ('depth_node', 'grasp_node')
 CAMERA = '/camera/camera'
 OUTPUTS = ('depth', 'camera_info', 'depth_fused', 'disparity', 'normals', 'normals/color',
            'depth/color', 'mask', 'points')
@@ -48,6 +52,8 @@ MAX_MCAP_MB = 150.0
 START_S, WRITE_S = 90.0, 90.0
 """How long the graph may take to start, and the recorder to write."""
 MONTAGE_ROWS = 4
+PLAN_HZ = 0.5
+"""How often grasps are planned meanwhile: the model needs the processor, too."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +87,7 @@ def run_demo(out: str | Path, frames: int | None = None, *, model: str | Path | 
     Parameters
     ----------
     out : str or Path
-        Gets montage.png, points.ply, demo.mcap, summary.json and logs/.
+        Gets montage.png, points.ply, grasps.ply, demo.mcap, summary.json and logs/.
     frames : int, optional
         Stop after so many frames of the clip.
     model : str or Path, optional
@@ -111,6 +117,9 @@ def run_demo(out: str | Path, frames: int | None = None, *, model: str | Path | 
     if importlib.util.find_spec('rclpy') is None:
         raise UserError("rclpy is not installed, and the demo runs real ROS nodes: pip install "
                         "'dkt_ros[ros]', or source a ROS 2 installation")
+    if importlib.util.find_spec('open3d') is None:
+        raise UserError("open3d is not installed, and grasps are planned with it: pip install "
+                        "'dkt_ros[grasp]'")
     folder = resolve_model(model or 'dkt-tiny')
     path = Path(clip) if clip else share_path('clips', 'demo')
     source = open_clip(path)
@@ -139,8 +148,9 @@ def run_graph(files: DemoFiles, path: Path, source: Clip, frames: int | None, ra
     timeout_s = START_S + play_s + 30.0
     with Children(files.logs, graph_environment()) as children:
         children.start('depth_node', DEPTH_NODE, *depth_node_arguments(model))
+        children.start('grasp_node', GRASP_NODE, *grasp_node_arguments())
         children.start('recorder', 'dkt_ros.nodes.recorder', '--out', str(files.mcap),
-                       '--results', str(files.results), '--camera', CAMERA,
+                       '--results', str(files.results), '--camera', CAMERA, '--grasps',
                        '--timeout', str(timeout_s))
         children.start('clip_camera', 'dkt_ros.nodes.clip_camera_node', '--ros-args',
                        '-p', f'clip:={path}', '-p', f'rate_hz:={float(rate_hz)}',
@@ -172,6 +182,13 @@ def depth_node_arguments(model: Path | None) -> list[str]:
             *remaps]
 
 
+def grasp_node_arguments() -> list[str]:
+    """Return the arguments of the grasp node: the package's YAML file, the pose of the clip."""
+    return ['--ros-args', '--params-file', str(share_path('config', 'grasp.yaml')),
+            '-p', f'rate_hz:={PLAN_HZ}', '-p', 'target_frame:=world',
+            '-p', 'transform.source:=camera_pose', '-r', f'camera_pose:={CAMERA}/camera_pose']
+
+
 def watch(children: Children, timeout_s: float, say) -> None:
     """Wait for the recorder; a process that fails before it ends the demo at once."""
     until = time.monotonic() + timeout_s
@@ -179,13 +196,14 @@ def watch(children: Children, timeout_s: float, say) -> None:
     while children.exit_code('recorder') is None:
         if time.monotonic() > until:
             raise children.failure('recorder', f'did not end within {timeout_s:.0f} s')
-        for name in ('depth_node', 'clip_camera'):
+        for name in (*NODES, 'clip_camera'):
             code = children.exit_code(name)
-            if code is not None and (code != 0 or name == 'depth_node'):
+            if code is not None and (code != 0 or name in NODES):
                 raise children.failure(name, f'left with exit code {code}')
         if not playing:
-            if '[ERROR]' in children.log('depth_node') or '[FATAL]' in children.log('depth_node'):
-                raise children.failure('depth_node', 'could not start')
+            for name in NODES:
+                if '[ERROR]' in children.log(name) or '[FATAL]' in children.log(name):
+                    raise children.failure(name, 'could not start')
             playing = 'playing' in children.log('clip_camera')
             say('playing the clip through the graph' if playing else 'starting the graph')
         elif children.exit_code('clip_camera') == 0:
@@ -198,12 +216,14 @@ def report(files: DemoFiles, source: Clip, recording: dict, console: Console) ->
     by_index = {frame['index']: frame for frame in recording['frames']}
     camera = PinholeCamera(**recording['camera'])
     score, shown = ClipScore(), _shown(source, set(by_index))
+    grasps, grasped, last = read_grasps(files.results / 'grasps.npz'), {}, {}
     rows, titles = [], []
     for item in source.items():
         if item.index not in by_index:
             continue
         wanted = item.index in shown
-        if item.depth is None and not wanted:
+        planned = grasps is not None and by_index[item.index]['stamp_ns'] == grasps.stamp_ns
+        if item.depth is None and not wanted and not planned:
             continue
         estimate = read_estimate(files.results, by_index[item.index], camera, item)
         score.add(item, {**sensor_sources(estimate.frame),
@@ -212,6 +232,13 @@ def report(files: DemoFiles, source: Clip, recording: dict, console: Console) ->
             rows.append(panels(estimate, item))
             titles.append(f'frame {item.index}, {by_index[item.index]["age_ms"]:.0f} ms after its '
                           'capture')
+        if planned:
+            last = grasp_panels(grasps, estimate)
+            grasped = grasp_figures(grasps, item) | {'drawn': write_hands(
+                files.out / 'grasps.ply', grasps)}
+    if last:
+        rows.append(last)
+        titles.append(f'grasps at frame {grasped["frame_index"]}, {grasps.gripper.name}')
     write_montage(files.out / 'montage.png', rows, titles)
     mcap = check_bag(files.mcap)
     size_mb = files.mcap.stat().st_size / 1e6
@@ -219,7 +246,8 @@ def report(files: DemoFiles, source: Clip, recording: dict, console: Console) ->
         raise RunError(f'{files.mcap} has {size_mb:.0f} MB; at most {MAX_MCAP_MB:.0f} MB are '
                        'meant to be recorded')
     return {**_counts(recording), 'frames_with_truth': len(score), **score.table(),
-            'points': write_cloud(files), 'mcap': {'mb': round(size_mb, 1), 'topics': mcap},
+            'points': write_cloud(files), 'grasps': grasped,
+            'mcap': {'mb': round(size_mb, 1), 'topics': mcap},
             'diagnostics': recording['diagnostics']}
 
 
@@ -265,6 +293,15 @@ def write_cloud(files: DemoFiles) -> int:
         return write_ply(files.out / 'points.ply', cloud['points'], cloud['rgb'])
 
 
+def grasp_line(grasps: dict) -> str:
+    """Return a sentence about the grasps."""
+    if not grasps:
+        return 'no grasp came: /diagnostics in demo.mcap says why'
+    best = grasps['best']
+    return (f'{grasps["num_grasps"]} grasps at frame {grasps["frame_index"]}; the best has score '
+            f'{best["score"]:.2f} and takes {1e3 * best["width_m"]:.0f} mm')
+
+
 def tell(console: Console, summary: dict, files: DemoFiles) -> None:
     """Show the table and the counts."""
     console.print(rich_table(summary, f'{summary["frames_with_truth"]} frames with truth',
@@ -273,8 +310,9 @@ def tell(console: Console, summary: dict, files: DemoFiles) -> None:
     console.print(f'{sent} frames in, {out} out, {summary["drops"]} dropped; age p50 '
                   f'{age["p50"]:.0f} ms, p95 {age["p95"]:.0f} ms; {summary["seconds"]:.0f} s in '
                   'all', highlight=False)
+    console.print(grasp_line(summary['grasps']), highlight=False)
     if out < MIN_SHARE_OUT * sent:
         console.print(f'only {out / sent:.0%} of the frames came out: this machine is busy or '
                       'slower than two cores of a laptop', style='red', highlight=False)
-    console.print(f'montage.png, points.ply, demo.mcap ({summary["mcap"]["mb"]} MB, re-read) and '
-                  f'summary.json are in {files.out}', highlight=False)
+    console.print(f'montage.png, points.ply, grasps.ply, demo.mcap ({summary["mcap"]["mb"]} MB, '
+                  f're-read) and summary.json are in {files.out}', highlight=False)
