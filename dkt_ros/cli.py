@@ -26,6 +26,7 @@ from dkt_ros.config import (
     TrainConfig,
 )
 from dkt_ros.errors import RunError, UserError
+from dkt_ros.grasp.config import GraspBenchConfig
 
 app = typer.Typer(name='dkt', no_args_is_help=True, add_completion=False,
                   pretty_exceptions_enable=False, rich_markup_mode='markdown',
@@ -33,7 +34,8 @@ app = typer.Typer(name='dkt', no_args_is_help=True, add_completion=False,
 scenes = typer.Typer(no_args_is_help=True, help='Scene folders: check, show, stats, pack.')
 assets = typer.Typer(no_args_is_help=True,
                      help='What the renderer can draw: list, show, filter.')
-bench = typer.Typer(no_args_is_help=True, help='Speed, age and memory: stream, ros, render.')
+bench = typer.Typer(no_args_is_help=True,
+                    help='Speed, age and memory: stream, ros, grasp, render.')
 app.add_typer(scenes, name='scenes')
 app.add_typer(assets, name='assets')
 app.add_typer(bench, name='bench')
@@ -497,6 +499,27 @@ def ros(
 
     from dkt_ros.nodes.bench import run_bench_ros
     _finish(run_bench_ros(num_frames=frames, console=Console()), json)
+
+
+@verb(bench, 'grasp')
+def bench_grasp(
+    gripper: Annotated[str, typer.Option(
+        help='Name of a gripper, or the path of a YAML file.')] = GraspBenchConfig.gripper,
+    points: Annotated[int, typer.Option(help='Points a cloud.')] = GraspBenchConfig.num_points,
+    plans: Annotated[int, typer.Option(
+        help='How many clouds are planned on.')] = GraspBenchConfig.num_plans,
+    json: Json = None,
+) -> None:
+    """
+    Measure how long a grasp plan takes, by stage, and its memory.
+
+    Example: `dkt bench grasp --gripper robotiq_2f_85 --json grasp.json`
+    """
+    if find_spec('open3d') is None:
+        raise UserError("open3d is not installed; install it with pip install 'dkt_ros[grasp]'")
+    from dkt_ros.tools.bench_grasp import run_bench_grasp
+    _finish(run_bench_grasp(GraspBenchConfig(gripper=gripper, num_points=points,
+                                             num_plans=plans)), json)
 
 
 @verb(bench, 'render')

@@ -15,7 +15,7 @@ from dkt_ros.errors import RunError, UserError
 # The verbs of the design that this version delivers; some have verbs of their own.
 VERBS = {'demo', 'infer', 'up', 'render', 'scenes', 'assets', 'train', 'eval', 'bench'}
 GROUPS = {'scenes': {'check', 'pack', 'show', 'stats'}, 'assets': {'list', 'show', 'filter'},
-          'bench': {'render', 'ros', 'stream'}}
+          'bench': {'grasp', 'render', 'ros', 'stream'}}
 LEAVES = [[verb] for verb in sorted(VERBS - set(GROUPS))] + [
     [group, verb] for group, verbs in GROUPS.items() for verb in sorted(verbs)]
 OPTIONS = {
@@ -30,6 +30,7 @@ OPTIONS = {
     'train': ['--resume'],
     'bench stream': ['--presets', '--json'],
     'bench ros': ['--json'],
+    'bench grasp': ['--gripper', '--points', '--plans', '--json'],
     'eval': ['--model', '--data', '--protocol', '--baselines', '--json'],
 }
 
