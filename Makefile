@@ -14,7 +14,7 @@ help:
 	@echo 'make demo   the whole graph on the bundled clip: pictures, points, a recording, a table'
 	@echo 'make test   the tests'
 	@echo 'make lint   the style checks'
-	@echo 'make bench  speed, age and memory of the stream and of the ROS side'
+	@echo 'make bench  speed, age and memory of the stream, the ROS side and the grasp planner'
 	@echo 'make eval   render 50 evaluation scenes (once) and evaluate the bundled model on them'
 
 setup:
@@ -36,6 +36,7 @@ lint: setup
 bench: setup
 	$(RUN) dkt bench stream
 	$(RUN) dkt bench ros
+	$(RUN) dkt bench grasp
 
 eval:
 	@scripts/setup.sh --render

@@ -16,7 +16,7 @@ from dkt_ros.errors import RunError, UserError
 VERBS = {'demo', 'infer', 'up', 'render', 'scenes', 'assets', 'data', 'train', 'eval', 'ablate',
          'prepare', 'bench'}
 GROUPS = {'scenes': {'check', 'pack', 'show', 'stats'}, 'assets': {'list', 'show', 'filter'},
-          'bench': {'render', 'ros', 'stream'}, 'data': {'list', 'check', 'show'}}
+          'bench': {'grasp', 'render', 'ros', 'stream'}, 'data': {'list', 'check', 'show'}}
 LEAVES = [[verb] for verb in sorted(VERBS - set(GROUPS))] + [
     [group, verb] for group, verbs in GROUPS.items() for verb in sorted(verbs)]
 OPTIONS = {
@@ -33,6 +33,7 @@ OPTIONS = {
     'ablate': ['--out', '--json'],
     'bench stream': ['--presets', '--json'],
     'bench ros': ['--json'],
+    'bench grasp': ['--gripper', '--points', '--plans', '--json'],
     'eval': ['--model', '--data', '--protocol', '--baselines', '--baseline-models', '--frames',
              '--json'],
 }

@@ -198,3 +198,17 @@ class GraspNodeConfig(GraspConfig):
                              'manager.', read_only=True)
     transform: TransformConfig = option(TransformConfig(), 'How the cloud gets into the target '
                                         'frame.')
+
+
+@dataclass(frozen=True)
+class GraspBenchConfig(Config):
+    """What `dkt bench grasp` runs."""
+
+    clip: str = option('', 'Clip with depth; empty takes the bundled one.')
+    num_points: int = option(20000, 'Points of each cloud, drawn evenly from a depth image.',
+                             minimum=1000, maximum=10**6)
+    num_plans: int = option(24, 'How many clouds are planned on.', minimum=1, maximum=10000)
+    gripper: str = option('panda_hand', 'Name of a gripper, or the path of a YAML file.')
+    threads: int = option(2, 'Processor threads.', minimum=1, maximum=1024)
+    seed: int = option(0, 'Seed of the points and of the planner.', minimum=0,
+                       maximum=2**31 - 1)
