@@ -42,6 +42,26 @@ def edge_mask(depth: np.ndarray, jump: float = 0.05) -> np.ndarray:
     return edges & np.isfinite(depth)
 
 
+def opengl_to_optical(normals: np.ndarray) -> np.ndarray:
+    """
+    Turn normals with y up and z towards the camera into the optical frame (y down, z forward).
+
+    Parameters
+    ----------
+    normals : (..., 3) float
+        As renderers and normal estimators often give them; need not be quite of unit length.
+
+    Returns
+    -------
+    (..., 3) float32
+        Unit length; 0 where there was none.
+
+    """
+    flipped = normals * np.array([1, -1, -1], np.float32)
+    length = np.linalg.norm(flipped, axis=-1, keepdims=True)
+    return np.where(length > 0.5, flipped / np.maximum(length, 1e-6), 0).astype(np.float32)
+
+
 def depth_to_normals(depth: np.ndarray, camera: PinholeCamera, jump: float = 0.05,
                      radius: int = 1) -> np.ndarray:
     """

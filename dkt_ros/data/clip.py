@@ -45,6 +45,8 @@ class Clip:
         The objects of the scene, as in scene.json, where known.
     title : str
         A name of its own, for one of several clips in a folder.
+    is_video : bool
+        False where each frame is a still that is shown several times.
     problems : list of str
         A sentence for each frame that reading has left out so far.
 
@@ -60,6 +62,7 @@ class Clip:
     has_truth: bool = False
     objects: tuple[dict, ...] = ()
     title: str = ''
+    is_video: bool = True
     problems: list[str] = field(default_factory=list, repr=False)
 
     @property

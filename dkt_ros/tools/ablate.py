@@ -17,7 +17,7 @@ from dkt_ros.config import PerceptionConfig
 from dkt_ros.errors import UserError
 from dkt_ros.provenance import plain, provenance, write_json
 from dkt_ros.resources import resolve_model
-from dkt_ros.tools.evaluate import run_evaluate
+from dkt_ros.tools.evaluate import run_evaluate, with_normals
 from dkt_ros.tools.infer import load_perception
 from dkt_ros.tools.report import columns_table
 
@@ -47,7 +47,7 @@ class Cell:
     def slug(self) -> str:
         """A name for files."""
         text = f'{self.axis}-{self.label}' + ('' if self.seed is None else f'-{self.seed}')
-        return re.sub(r'[^A-Za-z0-9.]+', '_', text)
+        return re.sub(r'[^A-Za-z0-9.-]+', '_', text)
 
 
 def cells_of(config: AblateConfig) -> Iterator[Cell]:
@@ -126,7 +126,9 @@ def measure_cell(cell: Cell, config: AblateConfig, out: Path) -> dict:
     options = {key: value for key, value in cell.changes.items()
                if key not in ('model', 'mode') and not key.startswith(TRAIN)}
     perception_config = PerceptionConfig.from_dict(nested(options), f'cell {cell.slug}')
-    perception = load_perception(resolve_model(model), perception_config, config.device,
+    folder = resolve_model(model)
+    perception_config = with_normals(folder, perception_config)
+    perception = load_perception(folder, perception_config, config.device,
                                  cell.changes.get('mode', 'stream'))
     result = run_evaluate(config.data, protocol=config.protocol, config=perception_config,
                           max_scenes=config.scenes, max_frames=config.frames or None,

@@ -1,7 +1,9 @@
 """`dkt eval`: a model and others over a set of clips, by material and by source."""
 from __future__ import annotations
 
+import dataclasses
 import itertools
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,7 +11,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
-from dkt_ros.config import PerceptionConfig
+from dkt_ros.config import NormalsConfig, PerceptionConfig
 from dkt_ros.data.clip import Clip
 from dkt_ros.data.clips import open_clips
 from dkt_ros.data.datasets.registry import find_sequences
@@ -49,20 +51,17 @@ def run_evaluate(data: str | Path, *, model: str | Path = 'dkt-tiny',
 
     Parameters
     ----------
-    data : str or Path
-        A folder of scenes, one scene, or a known data set or a part of it.
-    model : str or Path
-        A bundled model or a model folder.
+    data, model : str or Path
+        A folder of scenes, one scene, or a known data set or a part of it; a bundled model or a
+        model folder.
     protocol : str
         One of `PROTOCOLS`.
     out : str or Path, optional
         Gets evaluation.json, .md and .html, plots.png, best.png and worst.png.
     baselines : sequence of str
         Names out of `BASELINES`: classical repairs of the sensor's depth, other methods.
-    config : PerceptionConfig, optional
-        Preset, working size, anchor, where normals come from.
-    device : str
-        'auto', 'cpu', 'cuda' or 'cuda:N'.
+    config, device : PerceptionConfig, str
+        Preset, working size, anchor, source of normals; 'auto', 'cpu', 'cuda' or 'cuda:N'.
     max_scenes, max_frames, repeat : int, optional
         Fewer scenes; fewer frames of each; how often a still is shown.
     baseline_models : str or Path, optional
@@ -84,11 +83,12 @@ def run_evaluate(data: str | Path, *, model: str | Path = 'dkt-tiny',
     _check_baselines(baselines)
     clips = _open_clips(Path(data), max_scenes, repeat)
     folder = None if perception is not None else resolve_model(model)
-    methods = {name: load_method(name, baseline_models, _device(device))
-               for name in baselines if name in METHODS}
-    task = Task(protocol, tuple(name for name in baselines if name in CLASSICAL), methods, config,
-                max_frames)
-    perception = perception or load_perception(folder, config, device)
+    methods = _load_methods(baselines, baseline_models, device)
+    if perception is None:
+        config = with_normals(folder, config)
+        perception = load_perception(folder, config, device)
+    fillers = tuple(name for name in baselines if name in CLASSICAL)
+    task = Task(protocol, fillers, methods, config, max_frames)
     stats, results = RunStats(), {}
     for clip in track(clips, 'evaluating', console=console, transient=True):
         perception.reset('a new scene')
@@ -98,10 +98,7 @@ def run_evaluate(data: str | Path, *, model: str | Path = 'dkt-tiny',
     result = {**provenance(folder, settings, config.stream.seed), 'protocol': protocol,
               'scenes': len(results), **stats.summary(),
               **summarise(results, config.stream.seed), 'notes': _notes(clips)}
-    _tell(console, result)
-    if out is not None:
-        write_report(Path(out), result, {name: item.row for name, item in results.items()})
-        console.print(f'results in {out}', highlight=False)
+    _tell(console, result, results, out)
     return result
 
 
@@ -153,17 +150,22 @@ def _new_name(name: str, taken: dict) -> str:
     return next(candidate for candidate in names if candidate not in taken)
 
 
-def _tell(console: Console, result: dict) -> None:
+def _tell(console: Console, result: dict, results: dict[str, ClipResult],
+          out: str | Path | None) -> None:
     console.print(rich_table(result, title(result)))
     for note in result['notes']:
         console.print(f'note: {note}', style='yellow', highlight=False)
+    if out is not None:
+        write_report(Path(out), result, {name: item.row for name, item in results.items()})
+        console.print(f'results in {out}', highlight=False)
 
 
-def _device(device: str) -> str:
-    if device != 'auto':
-        return device
-    import torch
-    return 'cuda' if torch.cuda.is_available() else 'cpu'
+def _load_methods(baselines: Sequence[str], folder: str | Path | None, device: str) -> dict:
+    wanted = [name for name in baselines if name in METHODS]
+    if wanted and device == 'auto':
+        import torch
+        device = 'cuda' if torch.cuda.is_available() else 'cpu'
+    return {name: load_method(name, folder, device) for name in wanted}
 
 
 def _config_for(protocol: str, config: PerceptionConfig) -> PerceptionConfig:
@@ -177,6 +179,15 @@ def _config_for(protocol: str, config: PerceptionConfig) -> PerceptionConfig:
         raise UserError(f'protocol affine-sensor needs anchor.source sensor, it is {source!r}; '
                         'set it, or use protocol metric')
     return config
+
+
+def with_normals(folder: Path, config: PerceptionConfig) -> PerceptionConfig:
+    """Return options under which normals come from depth if the model has no task for them."""
+    path = folder / 'prompt_rows' / 'config.json'
+    tasks = json.loads(path.read_text()).get('tasks', []) if path.is_file() else []
+    if config.normals.source != 'model' or 'normal' in tasks:
+        return config
+    return dataclasses.replace(config, normals=NormalsConfig(source='depth'))
 
 
 def _check_baselines(baselines: Sequence[str]) -> None:

@@ -120,7 +120,7 @@ def _write_outputs(pairs: Iterable[tuple[SceneFrame, DepthEstimate]], clip: Clip
                              **estimate_sources(estimate)})
             row = shrunk(panels(estimate, item))
             rows.add(item, row)
-            if total != 1 and clip.kind != 'cleargrasp':
+            if total != 1 and clip.is_video:
                 video.add(row)
             progress.advance(task)
     if not rows.rows:

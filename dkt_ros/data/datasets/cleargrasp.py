@@ -59,7 +59,7 @@ def open_cleargrasp(path: Path, repeat: int | None = None, fps: float = 6.0) -> 
     note = (f'{len(names)} stills, each shown {repeat} times: a still is no video, and '
             f'{len(names)} frames are no benchmark')
     return Clip(path, 'cleargrasp', fps, camera, read, len(names) * repeat, (note,),
-                has_truth=any(path.glob('*-opaque-depth-img.exr')))
+                has_truth=any(path.glob('*-opaque-depth-img.exr')), is_video=False)
 
 
 def open_sequences(path: Path) -> list[FrameSequence]:

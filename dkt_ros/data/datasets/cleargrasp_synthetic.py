@@ -27,6 +27,7 @@ from dkt_ros.data.datasets.sequence import (
 )
 from dkt_ros.data.exr import read_depth_exr, read_normals_exr
 from dkt_ros.data.images import read_ids, read_rgb
+from dkt_ros.geometry import opengl_to_optical
 from dkt_ros.material import Material
 
 FOV_RAD = (1.2113, 0.7428)
@@ -56,17 +57,10 @@ def open_cleargrasp_synthetic(folder: Path) -> list[FrameSequence]:
             read_rgb(folder / 'rgb-imgs' / f'{name}{COLOR}'),
             read_depth_exr(folder / 'depth-imgs-rectified' / f'{name}-depth-rectified.exr'),
             material=material.astype(np.uint8),
-            normals=to_optical(read_normals_exr(normals)) if normals.is_file() else None)
+            normals=opengl_to_optical(read_normals_exr(normals)) if normals.is_file() else None)
 
     return [FrameSequence(folder, folder.name, 'cleargrasp-synthetic', camera, names, read,
                           split=split_of(folder))]
-
-
-def to_optical(normals: np.ndarray) -> np.ndarray:
-    """Turn normals (H, W, 3) with y up and z towards the camera into the optical frame, unit."""
-    flipped = normals * np.array([1, -1, -1], np.float32)
-    length = np.linalg.norm(flipped, axis=-1, keepdims=True)
-    return np.where(length > 0.5, flipped / np.maximum(length, 1e-6), 0).astype(np.float32)
 
 
 CLEARGRASP_SYNTHETIC = DataSet(

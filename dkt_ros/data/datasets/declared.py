@@ -27,7 +27,6 @@ from pathlib import Path
 
 import numpy as np
 
-from dkt_ros.data.datasets.cleargrasp_synthetic import to_optical
 from dkt_ros.data.datasets.sequence import (
     DataSet,
     FrameSequence,
@@ -40,6 +39,7 @@ from dkt_ros.data.datasets.sequence import (
 from dkt_ros.data.exr import read_depth_exr, read_normals_exr
 from dkt_ros.data.images import read_depth_png, read_ids, read_rgb
 from dkt_ros.errors import UserError
+from dkt_ros.geometry import opengl_to_optical
 from dkt_ros.material import Material
 from dkt_ros.options import Config, option
 
@@ -195,7 +195,7 @@ def _normals(layer: LayerConfig, place: Callable, frame: str, camera) -> np.ndar
     if not layer.files:
         return None
     normals = resized(read_normals_exr(place(layer, frame)), camera)
-    return to_optical(normals) if layer.axes == 'opengl' else normals
+    return opengl_to_optical(normals) if layer.axes == 'opengl' else normals
 
 
 DECLARED = DataSet(

@@ -81,4 +81,4 @@ def as_clip(sequence: FrameSequence, repeat: int | None = None) -> Clip:
               'times, a still is no video',)
     return Clip(sequence.path, sequence.preset, STILL_FPS, sequence.camera, read,
                 len(sequence) * repeat, notes, sequence.has_depth, title=sequence.name,
-                problems=sequence.problems)
+                is_video=False, problems=sequence.problems)

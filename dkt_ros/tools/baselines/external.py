@@ -15,8 +15,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from dkt_ros.data.datasets.cleargrasp_synthetic import to_optical
 from dkt_ros.errors import RunError, UserError
+from dkt_ros.geometry import opengl_to_optical
 from dkt_ros.tools.baselines.learned import Predict, Prediction
 
 ENCODERS = ('vitl', 'vitb', 'vits')
@@ -73,7 +73,7 @@ def _program(folder: Path, arguments: Callable[[Path, Path], list[str]], result:
                 values = np.asarray(archive[key], np.float32)
         if len(values) != len(frames):
             raise RunError(f'{folder / "run.py"} gave {len(values)} frames for {len(frames)}')
-        return Prediction(kind, to_optical(values) if kind == 'normals' else values)
+        return Prediction(kind, opengl_to_optical(values) if kind == 'normals' else values)
 
     return predict
 

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import torch
 
-from dkt_ros.data.datasets.cleargrasp_synthetic import to_optical
+from dkt_ros.geometry import opengl_to_optical
 from dkt_ros.tools.baselines.learned import Predict, Prediction
 
 LONG_SIDE_PX, MULTIPLE_PX = 768, 8
@@ -63,7 +63,7 @@ def _predictor(pipeline, kind: str) -> Predict:
                               processing_resolution=0, match_input_resolution=False)
             results.append(output.prediction[0])
         values = np.stack(results).astype(np.float32)
-        return Prediction(kind, to_optical(values) if kind == 'normals' else values[..., 0])
+        return Prediction(kind, opengl_to_optical(values) if kind == 'normals' else values[..., 0])
 
     return predict
 

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 import yaml
 from accelerate import Accelerator, DistributedType
+from accelerate.state import AcceleratorState
 from diffusers.training_utils import EMAModel
 
 from dkt_ros.data.mixture import ClipRef, Mixture, SourceConfig, open_mixture
@@ -63,6 +64,9 @@ class LoraTrainer:
         self.config, self.pipeline = config, pipeline
         self.mixture, self.held_out = mixture, held_out
         self.run = run_folder(config)
+        # One process may make several runs, such as the cells of an ablation, each with its own
+        # precision; what accelerate knows of the processes themselves stays.
+        AcceleratorState._reset_state()
         self.accelerator = Accelerator(mixed_precision=config.mixed_precision,
                                        cpu=not torch.cuda.is_available())
         self._check()
