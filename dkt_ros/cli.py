@@ -31,7 +31,8 @@ from dkt_ros.verbs.scenes import scenes
 app = typer.Typer(name='dkt', no_args_is_help=True, add_completion=False,
                   pretty_exceptions_enable=False, rich_markup_mode='markdown',
                   help='Metric depth, normals and points for transparent objects.')
-bench = typer.Typer(no_args_is_help=True, help='Speed, age and memory: stream, ros, grasp, render.')
+bench = typer.Typer(no_args_is_help=True,
+                    help='Speed, age and memory: stream, ros, grasp, render.')
 app.add_typer(scenes, name='scenes')
 app.add_typer(data, name='data')
 app.add_typer(assets, name='assets')
