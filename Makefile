@@ -31,7 +31,7 @@ test-gpu: setup
 
 lint: setup
 	$(RUN) ruff check .
-	bash -n scripts/setup.sh .ci/run
+	bash -n scripts/setup.sh scripts/gpu_check.sh .ci/run
 
 bench: setup
 	$(RUN) dkt bench stream

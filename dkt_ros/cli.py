@@ -24,7 +24,7 @@ from dkt_ros.verbs.common import two_numbers as _two_numbers
 from dkt_ros.verbs.data import data
 from dkt_ros.verbs.evaluate import evaluate
 from dkt_ros.verbs.grasp import bench_grasp
-from dkt_ros.verbs.models import prepare
+from dkt_ros.verbs.models import bench_model, export, prepare
 from dkt_ros.verbs.render import bench_render, render
 from dkt_ros.verbs.scenes import scenes
 
@@ -32,7 +32,7 @@ app = typer.Typer(name='dkt', no_args_is_help=True, add_completion=False,
                   pretty_exceptions_enable=False, rich_markup_mode='markdown',
                   help='Metric depth, normals and points for transparent objects.')
 bench = typer.Typer(no_args_is_help=True,
-                    help='Speed, age and memory: stream, ros, grasp, render.')
+                    help='Speed, age and memory: stream, ros, grasp, render, model.')
 app.add_typer(scenes, name='scenes')
 app.add_typer(data, name='data')
 app.add_typer(assets, name='assets')
@@ -108,6 +108,7 @@ def _require_ros() -> None:
 
 verb(app)(render)
 verb(app)(prepare)
+verb(app)(export)
 
 
 @verb(app)
@@ -206,6 +207,7 @@ def ros(
 
 verb(bench, 'render')(bench_render)
 verb(bench, 'grasp')(bench_grasp)
+verb(bench, 'model')(bench_model)
 
 
 if __name__ == '__main__':

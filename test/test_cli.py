@@ -14,9 +14,10 @@ from dkt_ros.errors import RunError, UserError
 
 # The verbs of the design that this version delivers; some have verbs of their own.
 VERBS = {'demo', 'infer', 'up', 'render', 'scenes', 'assets', 'data', 'train', 'eval', 'ablate',
-         'prepare', 'bench'}
+         'prepare', 'export', 'bench'}
 GROUPS = {'scenes': {'check', 'pack', 'show', 'stats'}, 'assets': {'list', 'show', 'filter'},
-          'bench': {'grasp', 'render', 'ros', 'stream'}, 'data': {'list', 'check', 'show'}}
+          'bench': {'grasp', 'model', 'render', 'ros', 'stream'},
+          'data': {'list', 'check', 'show'}}
 LEAVES = [[verb] for verb in sorted(VERBS - set(GROUPS))] + [
     [group, verb] for group, verbs in GROUPS.items() for verb in sorted(verbs)]
 OPTIONS = {

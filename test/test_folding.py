@@ -1,14 +1,22 @@
 """The folded network says what the network said, with fewer weights and less work."""
+from pathlib import Path
+
 import pytest
 import torch
-from diffusers import WanTransformer3DModel
+from diffusers import (
+    AutoencoderKLWan,
+    FlowMatchEulerDiscreteScheduler,
+    WanTransformer3DModel,
+)
+from safetensors.torch import load_file
 from torch.utils.flop_counter import FlopCounterMode
 from toy_model import published_lora, published_transformer_shapes, published_weights, randn
 
 from dkt_ros.model.folding import fold
-from dkt_ros.model.pipeline import DKTPipeline
+from dkt_ros.model.pipeline import DKTPipeline, _Request
 from dkt_ros.model.prompt import PromptRows
 from dkt_ros.model.released import load_transformer
+from dkt_ros.model.windows import WindowShape
 from dkt_ros.resources import resolve_model
 
 STEPS = (1000.0, 884.0, 556.0)
@@ -94,11 +102,45 @@ def test_rows_that_fill_the_prompt_have_no_padding():
     assert_equal_velocity(wan(), rows((3, 2), 3))
 
 
-def test_the_published_layout_with_its_lora():
+@pytest.fixture(scope='module')
+def published():
+    """The network and the prompt of the golden files, test/data."""
     state = published_weights(published_transformer_shapes())
     network = load_transformer(state, published_lora(), head_dim=48).requires_grad_(False)
-    prompts = PromptRows.from_rows({'depth': randn(7000, 3, 32)}, 512)
-    assert_equal_velocity(network, prompts, ('depth',))
+    return network, PromptRows.from_rows({'depth': randn(7000, 3, 32)}, 512)
+
+
+@pytest.fixture(scope='module')
+def golden():
+    return load_file(Path(__file__).parent / 'data' / 'dit.safetensors')
+
+
+def test_the_published_layout_with_its_lora(published):
+    assert_equal_velocity(*published, ('depth',))
+
+
+@pytest.mark.parametrize('timestep', [1000, 884, 556])
+def test_folded_it_says_what_the_reference_said(published, golden, timestep):
+    velocity = fold(*published).velocity(randn(2, 1, 16, 3, 8, 12), ('depth',))
+    expected = golden[f'velocity_{timestep}']
+    error = velocity(randn(1, 1, 16, 3, 8, 12), torch.tensor(float(timestep))) - expected
+    assert error.abs().max() <= 1e-5 * expected.abs().max()
+
+
+def test_a_faithful_run_folded_is_that_of_the_reference(published, golden):
+    """The pipeline's own path: rounded timesteps, joint windows of 9 latents with overlap 3."""
+    network, prompts = published
+    scheduler = FlowMatchEulerDiscreteScheduler(shift=5.0)
+    with torch.device('meta'):
+        vae = AutoencoderKLWan(base_dim=8)
+    pipeline = DKTPipeline(network, vae, scheduler, prompts)
+    pipeline.set_progress_bar_config(disable=True)
+    request = _Request(None, 'depth', WindowShape(9, 3), 5, None, None, None,
+                       randn(1, 1, 16, 26, 4, 6), keep_size=False)
+    with torch.no_grad():
+        latents = pipeline._denoise_clip(randn(3, 1, 16, 26, 4, 6), request)
+    expected = golden['joint_latents']
+    assert (latents - expected).abs().max() <= 1e-4 * expected.abs().max()
 
 
 def test_dkt_tiny():

@@ -6,22 +6,20 @@ The step is `FoldedTransformer.forward` at a fixed shape. It runs eagerly, compi
 """
 from __future__ import annotations
 
-import logging
-
 import torch
 
 from dkt_ros.config import EXECUTIONS, PRECISIONS
 from dkt_ros.errors import UserError
 from dkt_ros.model.attention import MAX_LOGIT, bounded_attention, largest_logit
 from dkt_ros.model.checks import check_choice
+from dkt_ros.model.engines import EngineCache, engine_folder
 from dkt_ros.model.folded import FoldedTransformer
 from dkt_ros.model.pipeline import DKTPipeline
+from dkt_ros.model.runners import OnnxRunner, TensorRtRunner
 from dkt_ros.model.selftest import check_convolutions
 from dkt_ros.model.wan_layers import multiply_in_bfloat16
 
 FORMATS = {4: torch.channels_last, 5: torch.channels_last_3d}
-
-log = logging.getLogger(__name__)
 
 
 def choose_precision(name: str, device: str, has_bfloat16: bool) -> torch.dtype:
@@ -55,7 +53,7 @@ def cpu_has_bfloat16() -> bool:
 
 @torch.no_grad()
 def prepare(pipeline: DKTPipeline, execution: str = 'auto',
-            precision: torch.dtype = torch.float32) -> DKTPipeline:
+            precision: torch.dtype = torch.float32, model_hash: str = '') -> DKTPipeline:
     """
     Fold the transformer, lay out the weights and choose who computes a step, in place.
 
@@ -70,6 +68,8 @@ def prepare(pipeline: DKTPipeline, execution: str = 'auto',
         One of `EXECUTIONS`.
     precision : torch.dtype
         On a CPU: float32, or bfloat16 for the large products; all else stays in float32.
+    model_hash : str
+        Under which engines are kept.
 
     Raises
     ------
@@ -85,11 +85,12 @@ def prepare(pipeline: DKTPipeline, execution: str = 'auto',
     network = pipeline.folded()
     if device.type == 'cpu' and precision == torch.bfloat16:
         multiply_in_bfloat16(pipeline.vae)
-        _multiply_blocks_in_bfloat16(network)
+        if execution != 'onnxruntime':
+            _multiply_blocks_in_bfloat16(network)
     if precision == torch.bfloat16:
         check_convolutions(device)
     pipeline.register_modules(transformer=network)
-    _choose_step(network, execution)
+    _choose_step(network, execution, model_hash)
     return pipeline
 
 
@@ -101,10 +102,18 @@ def _multiply_blocks_in_bfloat16(network: FoldedTransformer) -> None:
             block.attend = bounded_attention
 
 
-def _choose_step(network: FoldedTransformer, execution: str) -> None:
+def _choose_step(network: FoldedTransformer, execution: str, model_hash: str) -> None:
+    kind = network.device.type
     if execution == 'compile':
         for block in network.blocks:
             block.compile(fullgraph=True, dynamic=False)
-    elif execution in ('onnxruntime', 'tensorrt'):
-        raise UserError(f'execution is {execution!r}, which this release does not have yet; use '
-                        'auto, eager or compile')
+    elif execution == 'onnxruntime':
+        if kind != 'cpu':
+            raise UserError('execution is onnxruntime, which runs on the CPU here; set device to '
+                            'cpu, or execution to auto, compile or tensorrt')
+        network.runner = OnnxRunner(network, engine_folder() / (model_hash or 'unnamed'))
+    elif execution == 'tensorrt':
+        if kind != 'cuda':
+            raise UserError(f'execution is tensorrt and the device {kind}; TensorRT needs an '
+                            'NVIDIA GPU: set device to cuda, or execution to auto')
+        network.runner = TensorRtRunner(network, model_hash, EngineCache(engine_folder()))

@@ -199,6 +199,8 @@ class FoldedTransformer(nn.Module):
         for name, table in (('block_tables', block_tables), ('head_table', head_table),
                             ('angles', angles)):
             self.register_buffer(name, table)
+        # what computes a step instead of `forward`, with the same arguments
+        self.runner: Callable[..., torch.Tensor] | None = None
         self._modulations: dict[float, Modulation] = {}
         self._ropes: dict[tuple[int, ...], torch.Tensor] = {}
         self.requires_grad_(False).eval()
@@ -312,8 +314,8 @@ class FoldedTransformer(nn.Module):
 
         def velocity(latents: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
             modulation = self.modulation(float(timestep))
-            result = self(latents, tokens, modulation.blocks, modulation.head, rope, rows,
-                          num_held).to(latents.dtype)
+            result = (self.runner or self)(latents, tokens, modulation.blocks, modulation.head,
+                                           rope, rows, num_held).to(latents)
             return F.pad(result, (0, 0, 0, 0, num_held, 0))
 
         return velocity

@@ -8,6 +8,7 @@ import torch
 from dkt_ros.errors import UserError
 from dkt_ros.model.execution import choose_precision, cpu_has_bfloat16, prepare
 from dkt_ros.model.pipeline import DKTPipeline
+from dkt_ros.provenance import model_hash
 from dkt_ros.resources import resolve_model
 
 
@@ -56,5 +57,8 @@ def load_pipeline(model: str | Path, device: str = 'auto', execution: str = 'aut
     dtype = choose_precision(precision, chosen, cpu_has_bfloat16())
     # on a CPU only the large products are in bfloat16, the rest stays in float32
     stored = torch.float32 if chosen == 'cpu' else dtype
-    pipeline = DKTPipeline.from_pretrained(resolve_model(model), torch_dtype=stored).to(chosen)
-    return prepare(pipeline, execution, dtype)
+    folder = resolve_model(model)
+    pipeline = DKTPipeline.from_pretrained(folder, torch_dtype=stored).to(chosen)
+    # reading the weights once more is worth it only where graphs are kept under the hash
+    digest = model_hash(folder) if execution in ('onnxruntime', 'tensorrt') else ''
+    return prepare(pipeline, execution, dtype, digest)

@@ -19,6 +19,7 @@ from torch import nn
 
 def _is_fast(x: torch.Tensor) -> bool:
     return (x.device.type == 'cpu' and x.dtype == torch.float32 and not torch.is_grad_enabled()
+            and not torch.compiler.is_compiling()
             and torch.backends.mkldnn.is_available())
 
 

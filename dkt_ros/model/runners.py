@@ -1,0 +1,114 @@
+"""Who computes a step of the network instead of torch: onnxruntime or a TensorRT engine."""
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+
+from dkt_ros.model.engines import (
+    Engine,
+    EngineCache,
+    EngineKey,
+    build_engine,
+    gpu_name,
+    tensorrt_version,
+)
+from dkt_ros.model.folded import FoldedTransformer
+from dkt_ros.model.graphs import StepGraph, export_onnx, open_onnx, run_onnx
+
+Step = Callable[..., torch.Tensor]
+
+
+class _ByShape:
+    """
+    One prepared step for each window shape a stream uses; the first call of a shape prepares it.
+
+    Called like `FoldedTransformer.forward`; the rotary table is a part of the graph.
+    """
+
+    def __init__(self, network: FoldedTransformer) -> None:
+        self._network = network
+        self._steps: dict[tuple, Step] = {}
+
+    def __call__(self, latents: torch.Tensor, rgb_tokens: torch.Tensor, blocks: torch.Tensor,
+                 head: torch.Tensor, rope: torch.Tensor, tasks: Sequence[int],
+                 num_held: int = 0) -> torch.Tensor:
+        size = tuple(latents.shape[2:])
+        key = (*size, tuple(tasks), num_held)
+        if key not in self._steps:
+            self._steps[key] = self._make(StepGraph(self._network, size, tasks, num_held))
+        return self._steps[key](latents, rgb_tokens, blocks, head)
+
+    def _make(self, graph: StepGraph) -> Step:
+        raise NotImplementedError
+
+
+class OnnxRunner(_ByShape):
+    """
+    Steps by onnxruntime on the CPU, in float32.
+
+    Parameters
+    ----------
+    network : FoldedTransformer
+        On the CPU, in float32.
+    folder : Path
+        Where graphs are written.
+
+    """
+
+    def __init__(self, network: FoldedTransformer, folder: Path) -> None:
+        super().__init__(network)
+        self._folder = Path(folder)
+
+    def _make(self, graph: StepGraph) -> Step:
+        name = 'x'.join(map(str, (*graph.size, *graph.tasks, graph.num_held)))
+        session = open_onnx(export_onnx(graph, self._folder / f'dit-{name}.onnx'),
+                            torch.get_num_threads())
+        return lambda *inputs: run_onnx(session, graph, inputs)[0]
+
+
+class TensorRtRunner(_ByShape):
+    """
+    Steps by TensorRT engines out of a cache; in torch where there is none.
+
+    Parameters
+    ----------
+    network : FoldedTransformer
+        On its GPU.
+    model_hash : str
+        Of the model folder.
+    cache : EngineCache
+        Where engines are kept.
+    build : callable
+        From the path of an ONNX graph to an engine.
+
+    """
+
+    def __init__(self, network: FoldedTransformer, model_hash: str, cache: EngineCache,
+                 build: Callable[[Path], bytes] = build_engine) -> None:
+        super().__init__(network)
+        self._model_hash, self._cache, self._build = model_hash, cache, build
+
+    def key(self, graph: StepGraph) -> EngineKey:
+        """Return what an engine for `graph` depends on."""
+        network = self._network
+        return EngineKey(
+            'dit', self._model_hash, gpu_name(network.device), tensorrt_version(),
+            torch.__version__, tuple(tuple(tensor.shape) for tensor in graph.example()),
+            str(network.dtype).removeprefix('torch.'),
+            f'tasks {graph.tasks} held {graph.num_held}')
+
+    def prepare(self, graph: StepGraph) -> bytes | None:
+        """Return the engine of a graph, built now if need be; None if that cannot be."""
+        key = self.key(graph)
+        path = self._cache.folder / f'dit-{key.digest}.onnx'
+        return self._cache.obtain(key, lambda: self._build(export_onnx(graph, path)))
+
+    def _make(self, graph: StepGraph) -> Step:
+        content = self.prepare(graph)
+        if content is None:
+            return graph
+        engine = Engine(content, self._network.device)
+        return lambda *inputs: engine(dict(zip(graph.input_names, inputs,
+                                               strict=True)))['velocity']

@@ -1,0 +1,126 @@
+"""The times, floors and counts of a model; a plot of its stages."""
+import io
+
+import cv2
+import pytest
+import torch
+from rich.console import Console
+from toy_model import toy_pipeline
+from typer.testing import CliRunner
+
+from dkt_ros.bench_config import SHAPES, BenchModelConfig
+from dkt_ros.cli import app
+from dkt_ros.config import PRESETS
+from dkt_ros.errors import UserError
+from dkt_ros.model import random_weights
+from dkt_ros.model.execution import prepare
+from dkt_ros.model.windows import WindowShape
+from dkt_ros.tools.bench_model import (
+    STAGES,
+    count_work,
+    matmul_speed,
+    measure,
+    reference_step,
+    run_bench_model,
+    seconds_of,
+)
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    torch.set_num_threads(1)
+
+
+def test_the_shapes_are_those_that_can_be_drawn():
+    assert tuple(random_weights.TRANSFORMERS) == SHAPES
+
+
+def test_a_frame_costs_what_its_stages_cost():
+    pipeline = prepare(toy_pipeline())
+    one, three = measure(pipeline, (48, 32), 'balanced', [1, 3], 1, 1e11)
+    for row, steps in ((one, 1), (three, 3)):
+        assert row['steps'] == steps
+        assert set(row['stage_ms']) == set(STAGES)
+        assert row['ms_per_frame'] == pytest.approx(sum(row['stage_ms'].values()))
+        # a window of eight frames: the oldest waits for seven and for the computation
+        assert row['age_ms'] == pytest.approx(7e3 / 30 + 8 * row['ms_per_frame'])
+    assert three['stage_ms']['dit'] == pytest.approx(3 * one['stage_ms']['dit'])
+    assert three['stage_ms']['encode'] == one['stage_ms']['encode']
+    work = count_work(pipeline, WindowShape(*PRESETS['balanced']), 32, 48)
+    assert one['floor_ms'] == pytest.approx(
+        1e3 * (2 * work['encode'] + work['dit'] + 2 * work['decode']) / 1e11 / 8)
+
+
+def test_work_grows_with_the_size():
+    pipeline = prepare(toy_pipeline())
+    small, large = (count_work(pipeline, WindowShape(1, 0), *size)
+                    for size in ((16, 24), (32, 48)))
+    assert large['encode'] / small['encode'] == pytest.approx(4.0, rel=0.1)
+    assert large['decode'] / small['decode'] == pytest.approx(4.0, rel=0.1)
+    assert 4.0 < large['dit'] / small['dit'] < 16.0
+
+
+def test_the_faithful_window_has_no_age():
+    row = measure(prepare(toy_pipeline()), (24, 16), 'faithful', [1], 1, 1e11)[0]
+    assert row['age_ms'] is None
+
+
+def test_the_reference_is_the_network_unfolded():
+    assert reference_step(toy_pipeline(), (24, 16), 1) > 0
+
+
+def test_random_weights_have_the_released_shape(monkeypatch):
+    small = {**random_weights.TRANSFORMERS['1.3b'], 'num_attention_heads': 1, 'ffn_dim': 64,
+             'added_kv_proj_dim': 128, 'text_dim': 8}
+    monkeypatch.setitem(random_weights.TRANSFORMERS, '1.3b', small)
+    pipeline = random_weights.random_pipeline('1.3b', layers=1, dtype=torch.bfloat16)
+    assert pipeline.transformer.dtype == pipeline.vae.dtype == torch.bfloat16
+    assert len(pipeline.transformer.blocks) == 1
+    assert pipeline.vae.config.base_dim == 96
+    velocity = pipeline.folded().velocity(torch.randn(1, 16, 2, 4, 6), ('depth',))(
+        torch.randn(1, 16, 2, 4, 6), torch.tensor(1000.0))
+    assert velocity.isfinite().all()
+    assert 0.05 < velocity.std() < 20
+
+
+def test_matrix_speed_is_that_of_this_century():
+    assert 1e8 < matmul_speed('cpu', torch.float32) < 1e15
+
+
+def test_the_median_counts_and_the_first_call_does_not(monkeypatch):
+    clock = iter([0.0, 9.0, 10.0, 11.0, 20.0, 22.0, 30.0, 35.0])
+    monkeypatch.setattr('dkt_ros.tools.bench_model.time.perf_counter', lambda: next(clock))
+    assert seconds_of(lambda: None, torch.device('cpu'), 3) == 2.0
+
+
+def test_a_run_leaves_table_figures_and_plot(tmp_path):
+    output = io.StringIO()
+    config = BenchModelConfig(sizes='96x64', presets='image,faithful', steps='1', repeats=1,
+                              device='cpu', precision='float32')
+    figures = run_bench_model('dkt-tiny', config=config, plot=tmp_path / 'stages.png',
+                              console=Console(file=output, width=120))
+    assert [row['preset'] for row in figures['rows']] == ['image', 'faithful']
+    assert [row['preset'] for row in figures['reference']] == ['reference']
+    assert figures['reference'][0]['ratio'] > 0
+    assert figures['parameters_folded'] < figures['parameters']
+    assert 'faithful' in output.getvalue()
+    assert cv2.imread(str(tmp_path / 'stages.png')).shape[1] == 900
+
+
+@pytest.mark.parametrize(('arguments', 'sentence'), [
+    (['--shape', '1.3b'], '--random-weights belong together'),
+    ([], 'give either a model or --shape'),
+    (['--shape', '7b', '--random-weights'], "shape is '7b'"),
+    (['dkt-tiny', '--sizes', 'big'], "a size is 'big'"),
+    (['dkt-tiny', '--steps', '0', '--sizes', '64x48'], "steps are '0'"),
+    (['dkt-tiny', '--presets', 'fast', '--sizes', '64x48'], "preset is 'fast'"),
+])
+def test_mistakes_are_told(arguments, sentence):
+    result = CliRunner().invoke(app, ['bench', 'model', *arguments, '--device', 'cpu'])
+    assert result.exit_code == 2
+    assert sentence in ' '.join(result.output.split())
+
+
+def test_wrong_shape_is_a_user_error():
+    with pytest.raises(UserError, match="shape is '7b'"):
+        random_weights.random_pipeline('7b')
