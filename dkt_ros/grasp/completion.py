@@ -16,7 +16,7 @@ from scipy.spatial import cKDTree
 
 from dkt_ros.grasp.visibility import FREE, HIDDEN, UNSEEN, Visibility
 
-VOTERS, PROVERS, PEAKS = 220, 350, 3
+VOTERS, PROVERS, PEAKS = 170, 250, 3
 YAW_BINS = 18
 MAX_FREE, MIN_SUPPORT, MIN_GAIN = 0.1, 0.05, 0.1
 FLAT_WEIGHT = 0.15

@@ -37,7 +37,7 @@ STAGES = ('input', 'finite', 'workspace', 'above_plane', 'voxels', 'objects', 'h
 AROUND_M = 0.05
 """What lies so near around the workspace is looked at too: things may stand out, walls block."""
 VIEW_POINTS, BORDER_PX = 60000, 2
-OWN_POINTS, OTHER_VOXEL_M = 1500, 0.006
+OWN_POINTS, OTHER_VOXEL_M = 1200, 0.008
 """How finely collisions are checked: points of the thing itself, spacing of all others."""
 CURES = {
     'input': 'the cloud is empty',
