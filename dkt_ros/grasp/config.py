@@ -1,9 +1,8 @@
 """The options of the grasp planner; defaults live here once, as in `dkt_ros.config`."""
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-
-import numpy as np
 
 from dkt_ros.errors import UserError
 from dkt_ros.options import Config, option
@@ -21,7 +20,7 @@ class WorkspaceConfig(Config):
         super().__post_init__()
         for name in ('lower', 'upper'):
             value = getattr(self, name)
-            if len(value) != 3 or not np.isfinite(value).all():
+            if len(value) != 3 or not all(map(math.isfinite, value)):
                 raise UserError(f'WorkspaceConfig.{name} is {value}; three finite numbers are '
                                 'expected')
         if not all(low < high for low, high in zip(self.lower, self.upper)):
@@ -59,7 +58,8 @@ class PlaneConfig(Config):
 class ClusterConfig(Config):
     """What counts as a thing."""
 
-    min_height_m: float = option(0.006, 'What rises less above the plane is part of it [m].',
+    min_height_m: float = option(0.006, 'What rises less above the plane is part of it [m]; '
+                                 'noise of the depth raises this.',
                                  minimum=0.001, maximum=0.2)
     gap_m: float = option(0.012, 'Points of one thing are nearer to each other than this [m].',
                           minimum=0.002, maximum=0.1)
@@ -170,7 +170,7 @@ class TransformConfig(Config):
         super().__post_init__()
         for name in ('xyz', 'rpy'):
             value = getattr(self, name)
-            if len(value) != 3 or not np.isfinite(value).all():
+            if len(value) != 3 or not all(map(math.isfinite, value)):
                 raise UserError(f'TransformConfig.{name} is {value}; three finite numbers are '
                                 'expected')
 
