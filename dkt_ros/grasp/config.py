@@ -128,7 +128,7 @@ class GraspConfig(Config):
 
     voxel_m: float = option(0.003, 'Edge of the voxels that the cloud is thinned to [m].',
                             minimum=0.001, maximum=0.02)
-    max_points: int = option(300000, 'A larger cloud is thinned evenly before the voxels.',
+    max_points: int = option(320000, 'A larger cloud is thinned evenly before the voxels.',
                              minimum=1000, maximum=10**7)
     friction: float = option(0.45, 'Friction coefficient between pad and thing; 0.4 to 0.6 for '
                              'rubber on glass.', minimum=0.05, maximum=2.0)
@@ -161,10 +161,9 @@ class TransformConfig(Config):
                                     'of the cloud in target_frame [m].')
     rpy: tuple[float, ...] = option((0.0, 0.0, 0.0), 'For source `static`: its roll, pitch, yaw '
                                     'about fixed axes [rad].')
-    wait_s: float = option(0.2, 'How long a transform may be late [s].', minimum=0.0,
+    slop_s: float = option(0.05, 'Largest difference between the stamp of the cloud and that of '
+                           'the newest transform or of a camera_pose [s].', minimum=0.0,
                            maximum=5.0)
-    slop_s: float = option(0.05, 'Largest difference between the stamps of the cloud and of a '
-                           'camera_pose [s].', minimum=0.0, maximum=5.0)
 
     def __post_init__(self) -> None:
         super().__post_init__()
