@@ -115,7 +115,7 @@ class ScoreWeights(Config):
                               maximum=10.0)
     balance: float = option(1.5, 'Nearness to the middle of the thing.', minimum=0.0,
                             maximum=10.0)
-    confidence: float = option(0.5, 'Confidence of the depth at the contacts.', minimum=0.0,
+    confidence: float = option(0.3, 'Confidence of the depth at the contacts.', minimum=0.0,
                                maximum=10.0)
     observed: float = option(0.7, 'Share of contacts and of hand space that were seen.',
                              minimum=0.0, maximum=10.0)
