@@ -11,6 +11,9 @@ RENDER_LIBRARIES='libXi.so.6=libxi6 libxkbcommon.so.0=libxkbcommon0 libSM.so.6=l
     libGL.so.1=libgl1 libEGL.so.1=libegl1 libXrender.so.1=libxrender1 libXfixes.so.3=libxfixes3
     libXxf86vm.so.1=libxxf86vm1'
 
+GRASP_LIBRARIES='libusb-1.0.so.0=libusb-1.0-0 libGL.so.1=libgl1 libEGL.so.1=libegl1
+    libX11.so.6=libx11-6 libgomp.so.1=libgomp1'
+
 fail() {
     echo "setup: $*" >&2
     exit 1
@@ -58,7 +61,7 @@ ensure_venv() {  # Debian and Ubuntu keep ensurepip in a package of its own
 }
 
 extras() {  # the wheels of ROS 2 only where no ROS 2 is sourced
-    if "$1" -c 'import rclpy' 2>/dev/null; then echo test; else echo ros,test; fi
+    if "$1" -c 'import rclpy' 2>/dev/null; then echo grasp,test; else echo ros,grasp,test; fi
 }
 
 install_python_packages() {
@@ -73,10 +76,10 @@ install_python_packages() {
     echo "$state" > "$stamp"
 }
 
-ensure_render_libraries() {
+ensure_libraries() {
     local pair known missing=()
     known=$(PATH="$PATH:/sbin:/usr/sbin" ldconfig -p)
-    for pair in $RENDER_LIBRARIES; do
+    for pair in "$@"; do
         [[ "$known" == *"${pair%=*} "* ]] || missing+=("${pair#*=}")
     done
     if [ ${#missing[@]} -gt 0 ]; then
@@ -87,6 +90,9 @@ ensure_render_libraries() {
 python=$(find_python)
 ensure_venv "$python"
 install_python_packages "$(extras "$python")"
+# shellcheck disable=SC2086  # the lists are words
+ensure_libraries $GRASP_LIBRARIES
 if [ "${1:-}" = --render ]; then
-    ensure_render_libraries
+    # shellcheck disable=SC2086
+    ensure_libraries $RENDER_LIBRARIES
 fi

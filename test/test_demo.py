@@ -168,6 +168,20 @@ def _missing():
     return ''
 
 
+@pytest.mark.ros
+def test_grasps_through_the_graph_hold_in_truth(tmp_path, stub, monkeypatch):
+    # The truth in the place of the model: what is proved is the graph and the planner.
+    monkeypatch.setattr(demo, 'DEPTH_NODE', 'oracle_depth_node')
+    monkeypatch.setattr(demo, 'PLAN_HZ', 2.0)
+    summary = run_demo(tmp_path / 'out', frames=14, model=stub,
+                       console=Console(file=io.StringIO(), width=120))
+    assert summary['all']['fused']['mae_m'] < 0.001
+    assert summary['grasps']['best']['to_true_surface_m'] < 0.045
+    assert summary['grasps']['frame_id'] == 'world'
+    assert {path.name for path in (tmp_path / 'out').iterdir()} == FILES | {'grasps.ply'}
+    check_grasps(tmp_path / 'out', summary)
+
+
 @pytest.mark.slow
 @pytest.mark.ros
 @pytest.mark.skipif(bool(_missing()), reason=_missing() or 'all there')

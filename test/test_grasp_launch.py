@@ -127,3 +127,37 @@ def test_every_display_has_a_live_publisher_of_its_type_and_qos():
         assert all(f'"{name}"' in placed for name in panels)
     finally:
         graph.close()
+
+
+@pytest.mark.ros
+def test_the_cloud_is_what_moveits_updater_asks_for():
+    pytest.importorskip('rclpy')
+    import time
+
+    import numpy as np
+    from depth_bench import Bench
+    from ros_graph import wait_until
+    from sensor_msgs.msg import PointField
+
+    from dkt_ros.nodes import messages
+    bench = Bench().start()
+    try:
+        got = bench.listen('points')
+        sent_ns = time.time_ns()
+        depth = np.full((48, 64), 0.8, np.float32)
+        depth[3, 4] = np.nan
+        bench.camera.send(sent_ns, depth=depth)
+        cloud = wait_until(lambda: got)[0]
+    finally:
+        bench.graph.close()
+    assert [(field.name, field.offset, field.datatype, field.count)
+            for field in cloud.fields[:3]] == [
+        (name, 4 * i, PointField.FLOAT32, 1) for i, name in enumerate('xyz')]
+    assert cloud.header.frame_id.endswith('optical') and not cloud.is_dense
+    stamp_ns = messages.stamp_to_ns(cloud.header.stamp)
+    assert stamp_ns == sent_ns and time.time_ns() - stamp_ns < 10e9
+    block = np.frombuffer(memoryview(cloud.data), np.float32).reshape(48, 64, -1)[..., :3]
+    assert not np.isinf(block).any()
+    # NaN is all three or none; z is along the optical axis.
+    assert (np.isnan(block).all(axis=-1) == np.isnan(block).any(axis=-1)).all()
+    assert np.nanmin(block[..., 2]) > 0

@@ -349,3 +349,25 @@ def test_moveit_gets_its_own_message_for_its_own_link(monkeypatch):
     assert message.pre_grasp_approach.direction.vector.z == -1
     assert message.pre_grasp_approach.desired_distance == 0.08
     assert message.post_grasp_retreat.direction.vector.z == 1
+
+
+def test_the_action_gives_all_grasps_or_aborts(monkeypatch):
+    from dkt_ros.grasp.planner import GraspPlan
+    from dkt_ros.nodes.grasp_planning import Answer
+    from dkt_ros.nodes.moveit import MoveItInterfaces
+    monkeypatch.setattr(grasp_messages, 'optional_messages', lambda package: None)
+    warned, answers = [], [Answer(GraspPlan(reason='the cloud is empty')), Answer(GraspPlan(
+        grasps=(Grasp(np.eye(4), 0.05, 0.07, 0.8), Grasp(np.eye(4), 0.02, 0.04, 0.6))), 'base')]
+    node = SimpleNamespace(get_logger=lambda: SimpleNamespace(warning=warned.append))
+    interfaces = MoveItInterfaces(node, lambda: answers.pop(0), 0.08)
+    interfaces.publish(answers[1], PANDA)
+    monkeypatch.setattr(grasp_messages, 'to_moveit', lambda grasp, *rest: (grasp.width, rest[2]))
+    interfaces._action = SimpleNamespace(Result=SimpleNamespace, Feedback=SimpleNamespace)
+    calls = []
+    goal = SimpleNamespace(abort=lambda: calls.append('abort'),
+                           succeed=lambda: calls.append('succeed'),
+                           publish_feedback=lambda feedback: calls.append(feedback.grasps))
+    interfaces.execute(goal)
+    assert calls == ['abort'] and 'the cloud is empty' in warned[0]
+    assert interfaces.execute(goal).grasps == [(0.05, 0), (0.02, 1)]
+    assert calls[1:] == [[(0.05, 0), (0.02, 1)], 'succeed']

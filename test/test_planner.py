@@ -180,6 +180,14 @@ def test_no_grasp_has_a_reason(points, stage, words):
     assert list(result.counts) == list(STAGES[:STAGES.index(stage) + 1])
 
 
+@pytest.mark.parametrize('name', ['box', 'cylinder', 'tumbler', 'bottle'])
+def test_noise_of_four_millimetres_is_borne(name):
+    seen = view([placed(THINGS[name], yaw=0.3)], 45, noise=0.004)
+    result = plan(seen)
+    assert result.counts['objects'] == 1
+    assert prove(result.grasps[0], PANDA, seen).good
+
+
 def test_an_empty_table_a_wall_and_a_thing_cut_by_the_image():
     assert 'nothing stands above' in plan(view([placed(box(0.001, 0.001, 0.001))], 45)).reason
     wall = placed(box(0.02, 1.2, 0.6), x=-0.25)

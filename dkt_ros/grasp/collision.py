@@ -7,8 +7,8 @@ the whole approach, not the last pose alone. The support is a half-space, seen o
 """
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, fields
+import copy
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
@@ -102,22 +102,46 @@ def _close(hypotheses: Hypotheses, obstacles: Obstacles, gripper: Gripper,
     half = np.minimum(width / 2 + config.open_margin_m, gripper.max_width / 2)
     sink = np.minimum(hypotheses.reach, hand.limit(shift, half))
     reached = sink > np.where(hypotheses.kind == RIM, CONTACT_M, CONTACT_M - gripper.tip_length)
-
-    inside = hand.between(shift, half, sink)
     widest = gripper.max_width - 2 * config.min_margin_m
-    too_wide = width > widest
+    state = np.where(width > widest, TOO_WIDE, np.where(reached, GOOD, BLOCKED))
+    alive = np.flatnonzero(state == GOOD)
+    if not len(alive):
+        return _nowhere(state)
+    closed = _centred(hypotheses.take(alive), obstacles, hand.take(alive), shift[alive],
+                      half[alive], sink[alive], config)
+    state[alive] = np.where(closed.width > widest, TOO_WIDE, closed.state)
+    if len(alive) == len(state):
+        return replace(closed, state=state)
+    # What found no way in keeps its row, so that rows and hypotheses stay together.
+    spread = {}
+    for name, values in vars(closed).items():
+        spread[name] = np.zeros((len(state), *values.shape[1:]), values.dtype)
+        spread[name][alive] = values
+    return Contacts(**{**spread, 'state': state})
+
+
+def _centred(hypotheses: Hypotheses, obstacles: Obstacles, hand: _Hand, shift: np.ndarray,
+             half: np.ndarray, sink: np.ndarray, config: CollisionConfig) -> Contacts:
+    """Centre the hand on what lies between the fingers, and check it again, opened to fit."""
+    inside = hand.between(shift, half, sink)
     width, shift = _extent(hand.y, inside)
-    half = np.minimum(width / 2 + config.open_margin_m, gripper.max_width / 2)
+    half = np.minimum(width / 2 + config.open_margin_m, hand.gripper.max_width / 2)
     limit = hand.limit(shift, half)
-    foreign = hand.foreign(shift, half, sink)
-    state = np.where((limit < sink - 1e-6) | (foreign > MAX_FOREIGN), COLLIDES, GOOD)
-    state[~np.isfinite(width)] = NOTHING
-    state[~reached] = BLOCKED
-    state[too_wide | (width > widest)] = TOO_WIDE
+    blocked = (limit < sink - 1e-6) | (hand.foreign(shift, half, sink) > MAX_FOREIGN)
+    state = np.where(np.isfinite(width), np.where(blocked, COLLIDES, GOOD), NOTHING)
     return Contacts(
         sink=sink, slack=np.maximum(limit - sink, 0.0), shift=shift, width=width,
         opening=2 * half, neighbours=hand.neighbours(shift, half, sink), state=state,
         **_contacts(hypotheses, obstacles, hand, inside))
+
+
+def _nowhere(state: np.ndarray) -> Contacts:
+    number = len(state)
+    single = {name: np.zeros(number) for name in (
+        'sink', 'slack', 'shift', 'width', 'opening', 'neighbours')}
+    both = {name: np.zeros((number, 2)) for name in (
+        'count', 'cosine', 'x', 'z', 'spread', 'observed', 'confidence')}
+    return Contacts(**single, **both, state=state)
 
 
 class _Hand:
@@ -137,12 +161,21 @@ class _Hand:
         # What lies behind the start of the approach is not in the way.
         ahead = self.z > gripper.palm_z - gripper.palm_depth - config.approach_m
         self.in_slab = ahead & (side < gripper.finger_height / 2)
-        self.in_finger = ahead & (side < gripper.finger_height / 2 + self.clear)
+        in_finger = ahead & (side < gripper.finger_height / 2 + self.clear)
         self.beside = ahead & (side < gripper.finger_height / 2 + NEIGHBOUR_M)
         palm = ahead & (side < gripper.palm_height / 2 + self.clear)
-        self._finger_z = np.where(self.in_finger, self.z, np.float32(np.inf))
+        self._finger_z = np.where(in_finger, self.z, np.float32(np.inf))
         self._palm_z = np.where(palm, self.z, np.float32(np.inf))
         self._support = self._above(hypotheses, config) if obstacles.has_support else None
+
+    def take(self, rows: np.ndarray) -> _Hand:
+        """Return the hand for a selection of the hypotheses."""
+        part = copy.copy(self)
+        for name in ('x', 'y', 'z', 'in_slab', 'beside', '_finger_z', '_palm_z'):
+            setattr(part, name, getattr(self, name)[rows])
+        if self._support is not None:
+            part._support = tuple(value[rows] for value in self._support)
+        return part
 
     def expected(self, hypotheses: Hypotheses) -> tuple[np.ndarray, np.ndarray]:
         """Return width and shift (F,) to open for; measured where the hypothesis has none."""
@@ -165,7 +198,9 @@ class _Hand:
         limit = np.minimum(finger - self.gripper.tip_length,
                            palm - self.gripper.palm_z) - self.clear
         if self._support is not None:
-            limit = np.minimum(limit, self._support(half))
+            down, height, across, base = self._support
+            fingers = height - across * (half + self.gripper.finger_width)
+            limit = np.minimum(limit, np.minimum(fingers / down - self.gripper.tip_length, base))
         return limit
 
     def between(self, shift: np.ndarray, half: np.ndarray, sink: np.ndarray) -> np.ndarray:
@@ -193,21 +228,15 @@ class _Hand:
         return self.z < _column(sink + self.gripper.tip_length)
 
     def _above(self, hypotheses: Hypotheses,
-               config: CollisionConfig) -> Callable[[np.ndarray], np.ndarray]:
-        """Return the limit by the support: its height under the lowest corners is linear."""
+               config: CollisionConfig) -> tuple[np.ndarray, ...]:
+        """Return what the limit by the support needs: its height under the lowest corners."""
         gripper, up = self.gripper, hypotheses.rotation[:, 2, :]
         down = np.maximum(-up[:, 2], 1e-6)
         height = hypotheses.centre[:, 2] - config.plane_clearance_m
-        finger_x = np.abs(up[:, 0]) * gripper.finger_height / 2
-        palm = (np.abs(up[:, 0]) * gripper.palm_height
-                + np.abs(up[:, 1]) * gripper.palm_width) / 2
-
-        def limit(half: np.ndarray) -> np.ndarray:
-            finger = finger_x + np.abs(up[:, 1]) * (half + gripper.finger_width)
-            return np.minimum((height - finger) / down - gripper.tip_length,
-                              (height - palm) / down - gripper.palm_z)
-
-        return limit
+        across = np.abs(up[:, 1])
+        fingers = height - np.abs(up[:, 0]) * gripper.finger_height / 2
+        palm = height - (np.abs(up[:, 0]) * gripper.palm_height + across * gripper.palm_width) / 2
+        return down, fingers, across, palm / down - gripper.palm_z
 
 
 def _column(values: np.ndarray) -> np.ndarray:

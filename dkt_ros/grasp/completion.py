@@ -8,6 +8,7 @@ are proved against what was seen: an image must not lie where the camera looked 
 """
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import cv2
@@ -16,9 +17,11 @@ from scipy.spatial import cKDTree
 
 from dkt_ros.grasp.visibility import FREE, HIDDEN, UNSEEN, Visibility
 
-VOTERS, PROVERS, PEAKS = 220, 350, 3
+VOTERS, PROVERS, PEAKS = 170, 250, 3
 YAW_BINS = 18
-MAX_FREE, MIN_SUPPORT, MIN_GAIN = 0.1, 0.05, 0.1
+MAX_FREE, MIN_SUPPORT, MIN_GAIN = 0.08, 0.05, 0.2
+REFINE = (-1.5, 0.0, 1.5)
+"""Steps around a peak of the votes, which lies on a grid and is drawn by noise."""
 FLAT_WEIGHT = 0.15
 """Weight of a vote by level surfaces, which know the middle of a thing but not well."""
 
@@ -80,11 +83,11 @@ def complete(points: np.ndarray, normals: np.ndarray, visibility: Visibility, vo
     nothing = Completion(np.empty((0, 3)), np.empty((0, 3)), middle)
     if len(points) < 30:
         return nothing
-    voters = rng.permutation(len(points))[:VOTERS]
-    candidates = [*_axes(points[voters], normals[voters], voxel),
-                  *_planes(points[voters], normals[voters], middle, voxel)]
+    voters, some = (rng.permutation(len(points))[:number] for number in (VOTERS, PROVERS))
+    families = [*_axes(points[voters], normals[voters], voxel),
+                *_planes(points[voters], normals[voters], middle, voxel)]
+    candidates = [_refined(family, points[some[::3]], visibility, voxel) for family in families]
     tree = cKDTree(points)
-    some = rng.permutation(len(points))[:PROVERS]
     proved = [(_proof(symmetry, points[some], normals[some], normals, tree, visibility, voxel),
                symmetry) for symmetry in candidates]
     proved = [(value, symmetry) for value, symmetry in proved if value > 0]
@@ -128,21 +131,32 @@ def _pairs(points: np.ndarray, voxel: float) -> tuple[np.ndarray, np.ndarray]:
     return first[level], second[level]
 
 
-def _axes(points: np.ndarray, normals: np.ndarray, voxel: float) -> list[Symmetry]:
-    """Return the half turns about vertical axes that most pairs agree on."""
+def _refined(family: list[Symmetry], points: np.ndarray, visibility: Visibility,
+             voxel: float) -> Symmetry:
+    """Return the one of close symmetries that puts least where the camera looked through."""
+    images = np.stack([symmetry.points(points) for symmetry in family])
+    free = (visibility.classify(images, 2.5 * voxel) == FREE).mean(axis=1)
+    return family[int(free.argmin())]
+
+
+def _axes(points: np.ndarray, normals: np.ndarray, voxel: float) -> list[list[Symmetry]]:
+    """Return half turns about vertical axes that most pairs agree on, each with close ones."""
     i, j = _pairs(points, voxel)
     turned = normals[i] * np.array([-1.0, -1.0, 1.0])
     agree = (turned * normals[j]).sum(axis=1) > 0.9
     i, j = i[agree], j[agree]
     middles = (points[i, :2] + points[j, :2]) / 2
     weights = FLAT_WEIGHT + np.linalg.norm(normals[i, :2], axis=1) ** 2
-    return [Symmetry(-np.eye(2), 2 * peak, peak)
+    # The nearest to the peak first: of equals, that one is taken.
+    steps = sorted(itertools.product(REFINE, REFINE), key=lambda step: np.hypot(*step))
+    return [[Symmetry(-np.eye(2), 2 * centre, centre)
+             for centre in (peak + voxel * np.array(step) for step in steps)]
             for peak in _peaks(middles, weights, np.array([voxel, voxel]))]
 
 
 def _planes(points: np.ndarray, normals: np.ndarray, middle: np.ndarray,
-            voxel: float) -> list[Symmetry]:
-    """Return the reflections in vertical planes that most pairs agree on."""
+            voxel: float) -> list[list[Symmetry]]:
+    """Return reflections in vertical planes that most pairs agree on, each with close ones."""
     i, j = _pairs(points, voxel)
     across = points[j, :2] - points[i, :2]
     length = np.linalg.norm(across, axis=1)
@@ -158,7 +172,9 @@ def _planes(points: np.ndarray, normals: np.ndarray, middle: np.ndarray,
     offset = (((points[i, :2] + points[j, :2]) / 2 - middle) * direction).sum(axis=1)
     peaks = _peaks(np.stack([yaw, offset], axis=1), FLAT_WEIGHT + lean ** 2,
                    np.array([np.pi / YAW_BINS, voxel]))
-    return [_reflection(peak[0], peak[1], middle) for peak in peaks]
+    steps = sorted(itertools.product(REFINE, REFINE), key=lambda step: np.hypot(*step))
+    return [[_reflection(peak[0] + turn * np.pi / YAW_BINS / 3, peak[1] + aside * voxel, middle)
+             for turn, aside in steps] for peak in peaks]
 
 
 def _reflection(yaw: float, offset: float, middle: np.ndarray) -> Symmetry:

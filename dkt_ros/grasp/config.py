@@ -58,7 +58,8 @@ class PlaneConfig(Config):
 class ClusterConfig(Config):
     """What counts as a thing."""
 
-    min_height_m: float = option(0.006, 'What rises less above the plane is part of it [m].',
+    min_height_m: float = option(0.006, 'What rises less above the plane is part of it [m]; '
+                                 'noise of the depth raises this.',
                                  minimum=0.001, maximum=0.2)
     gap_m: float = option(0.012, 'Points of one thing are nearer to each other than this [m].',
                           minimum=0.002, maximum=0.1)
@@ -114,7 +115,7 @@ class ScoreWeights(Config):
                               maximum=10.0)
     balance: float = option(1.5, 'Nearness to the middle of the thing.', minimum=0.0,
                             maximum=10.0)
-    confidence: float = option(0.5, 'Confidence of the depth at the contacts.', minimum=0.0,
+    confidence: float = option(0.3, 'Confidence of the depth at the contacts.', minimum=0.0,
                                maximum=10.0)
     observed: float = option(0.7, 'Share of contacts and of hand space that were seen.',
                              minimum=0.0, maximum=10.0)
@@ -127,7 +128,7 @@ class GraspConfig(Config):
 
     voxel_m: float = option(0.003, 'Edge of the voxels that the cloud is thinned to [m].',
                             minimum=0.001, maximum=0.02)
-    max_points: int = option(300000, 'A larger cloud is thinned evenly before the voxels.',
+    max_points: int = option(320000, 'A larger cloud is thinned evenly before the voxels.',
                              minimum=1000, maximum=10**7)
     friction: float = option(0.45, 'Friction coefficient between pad and thing; 0.4 to 0.6 for '
                              'rubber on glass.', minimum=0.05, maximum=2.0)
@@ -160,10 +161,9 @@ class TransformConfig(Config):
                                     'of the cloud in target_frame [m].')
     rpy: tuple[float, ...] = option((0.0, 0.0, 0.0), 'For source `static`: its roll, pitch, yaw '
                                     'about fixed axes [rad].')
-    wait_s: float = option(0.2, 'How long a transform may be late [s].', minimum=0.0,
+    slop_s: float = option(0.05, 'Largest difference between the stamp of the cloud and that of '
+                           'the newest transform or of a camera_pose [s].', minimum=0.0,
                            maximum=5.0)
-    slop_s: float = option(0.05, 'Largest difference between the stamps of the cloud and of a '
-                           'camera_pose [s].', minimum=0.0, maximum=5.0)
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -36,8 +36,9 @@ STAGES = ('input', 'finite', 'workspace', 'above_plane', 'voxels', 'objects', 'h
           'reachable', 'in_width', 'collision_free', 'antipodal', 'good_score', 'grasps')
 AROUND_M = 0.05
 """What lies so near around the workspace is looked at too: things may stand out, walls block."""
+SUPPORT_BAND_M = 0.015
 VIEW_POINTS, BORDER_PX = 60000, 2
-OWN_POINTS, OTHER_VOXEL_M = 1500, 0.006
+OWN_POINTS, OTHER_VOXEL_M = 1200, 0.008
 """How finely collisions are checked: points of the thing itself, spacing of all others."""
 CURES = {
     'input': 'the cloud is empty',
@@ -237,7 +238,7 @@ class GraspPlanner:
                 camera: np.ndarray | None, T_workspace_table: np.ndarray) -> Things:
         config = self.config
         if config.plane.source != 'none':
-            above = points[:, 2] > config.cluster.min_height_m
+            above = points[:, 2] > max(config.cluster.min_height_m, support_noise(points))
             points, confidence = points[above], confidence[above]
         run.left('above_plane', len(points))
         points, confidence = voxels(points, confidence, config.voxel_m)
@@ -352,6 +353,13 @@ class GraspPlanner:
             turn = turn_between(rotations[alike], rotations[i])
             dropped[alike[turn < np.radians(self.config.nms_angle_deg)]] = True
         return kept
+
+
+def support_noise(points: np.ndarray) -> float:
+    """Return up to which height [m] the noise of the depth makes points of the support z = 0."""
+    near = np.abs(points[:, 2])
+    near = near[near < SUPPORT_BAND_M]
+    return 2.5 * 1.4826 * float(np.median(near)) if len(near) else 0.0
 
 
 def image_border(points: np.ndarray) -> np.ndarray:

@@ -1,8 +1,8 @@
 """Poses of one frame in another: from TF, from the topic `camera_pose`, or as given."""
 from __future__ import annotations
 
+import contextlib
 import importlib.util
-import time
 from collections import deque
 from typing import Any
 
@@ -91,25 +91,28 @@ class Transforms:
                              'with ROS, or set transform.source to camera_pose or static')
         import tf2_ros
         self._buffer = tf2_ros.Buffer()
-        # A thread of its own: a plan may wait for a transform that is late.
-        self._listener = tf2_ros.TransformListener(self._buffer, self._node, spin_thread=True)
+        self._listener = tf2_ros.TransformListener(self._buffer, self._node)
 
     def _from_tf(self, target: str, source: str, stamp_ns: int) -> np.ndarray:
         import tf2_ros
-        stamp, until = Time(nanoseconds=stamp_ns), time.monotonic() + self._config.wait_s
-        while True:
-            try:
-                transform = self._buffer.lookup_transform(target, source, stamp).transform
-                turn, shift = transform.rotation, transform.translation
-                return pose_of(Rotation.from_quat([turn.x, turn.y, turn.z, turn.w]),
-                               (shift.x, shift.y, shift.z))
-            except tf2_ros.TransformException as error:
-                if time.monotonic() >= until:
-                    raise TransformError(
-                        f'no TF from {source} to {target} at the stamp of the cloud: {error}; '
-                        'publish it (a robot description, a static_transform_publisher), or set '
-                        'transform.source') from error
-                time.sleep(0.01)
+        try:
+            return self._at(target, source, Time(nanoseconds=stamp_ns))[0]
+        except tf2_ros.TransformException as error:
+            problem = error
+        # A fresh cloud may be ahead of TF by some milliseconds; to wait would stop its arrival.
+        with contextlib.suppress(tf2_ros.TransformException):
+            pose, newest_ns = self._at(target, source, Time())
+            if abs(newest_ns - stamp_ns) * 1e-9 <= self._config.slop_s:
+                return pose
+        raise TransformError(
+            f'no TF from {source} to {target} at the stamp of the cloud: {problem}; publish it (a '
+            'robot description, a static_transform_publisher), or set transform.source')
+
+    def _at(self, target: str, source: str, when: Time) -> tuple[np.ndarray, int]:
+        stamped = self._buffer.lookup_transform(target, source, when)
+        turn, shift = stamped.transform.rotation, stamped.transform.translation
+        return pose_of(Rotation.from_quat([turn.x, turn.y, turn.z, turn.w]),
+                       (shift.x, shift.y, shift.z)), stamp_to_ns(stamped.header.stamp)
 
     def _from_pose(self, target: str, source: str, stamp_ns: int) -> np.ndarray:
         topic = self._node.resolve_topic_name('camera_pose')

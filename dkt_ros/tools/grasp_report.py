@@ -109,7 +109,7 @@ def draw_grasps(rgb: np.ndarray, camera: PinholeCamera, grasps: tuple[Grasp, ...
             pixels = np.stack([camera.fx * ends[:, 0] / ends[:, 2] + camera.cx,
                                camera.fy * ends[:, 1] / ends[:, 2] + camera.cy], axis=1)
             (u0, v0), (u1, v1) = np.clip(np.rint(pixels), -10**5, 10**5).astype(int).tolist()
-            thick = max(2, round(camera.width / 200)) if number == 0 else 1
+            thick = max(2, round(camera.width / (160 if number == 0 else 320)))
             cv2.line(picture, (u0, v0), (u1, v1), (20, 20, 20), thick + 2, cv2.LINE_AA)
             cv2.line(picture, (u0, v0), (u1, v1), color, thick, cv2.LINE_AA)
     return picture

@@ -1,14 +1,24 @@
 #!/usr/bin/env python3
-"""Draw docs/grasp_frame.png: the grasp frame on a parallel jaw, from the code's own geometry."""
+"""
+Draw the pictures of the README: the grasp frame, and grasps on the bundled clip.
+
+    python scripts/draw_grasps.py [FOLDER]      grasp_frame.png and grasps.png, in docs/ by default
+"""
 import sys
 from pathlib import Path
 
 import cv2
 import numpy as np
 
+from dkt_ros.colorize import depth_to_rgb
+from dkt_ros.data.clips import open_clip
 from dkt_ros.data.images import write_image
 from dkt_ros.grasp.drawing import CORNERS, TRIANGLES
 from dkt_ros.grasp.grasp import Gripper, load_gripper
+from dkt_ros.grasp.planner import GraspPlanner
+from dkt_ros.resources import share_path
+from dkt_ros.tools.grasp_report import draw_grasps
+from dkt_ros.tools.montage import depth_range, write_montage
 
 SIZE, SCALE = (880, 560), 3000.0
 OPENING, WIDTH = 0.07, 0.046
@@ -85,6 +95,21 @@ def draw(gripper: Gripper) -> np.ndarray:
     return canvas.picture
 
 
+def planned(gripper: Gripper) -> dict[str, np.ndarray]:
+    """Return pictures of a plan on the true depth of the bundled clip's first frame."""
+    item = next(iter(open_clip(share_path('clips', 'demo')).items()))
+    camera, rgb = item.frame.camera, item.frame.rgb
+    grasps = GraspPlanner(gripper).plan(camera.unproject(item.depth)).grasps
+    best_of = {grasp.target: grasp for grasp in reversed(grasps)}
+    each = tuple(sorted(best_of.values(), key=lambda grasp: -grasp.score))
+    near, far = depth_range(item.depth)
+    return {'RGB': rgb, 'the best grasp of each thing': draw_grasps(rgb, camera, each, gripper),
+            f'{len(grasps)} grasps, red to green by score': draw_grasps(
+                depth_to_rgb(item.depth, near, far), camera, grasps, gripper)}
+
+
 if __name__ == '__main__':
-    out = Path(sys.argv[1] if len(sys.argv) > 1 else 'docs/grasp_frame.png')
-    write_image(out, draw(load_gripper('panda_hand')))
+    folder = Path(sys.argv[1] if len(sys.argv) > 1 else 'docs')
+    hand = load_gripper('panda_hand')
+    write_image(folder / 'grasp_frame.png', draw(hand))
+    write_montage(folder / 'grasps.png', [planned(hand)], tile_width=400)
