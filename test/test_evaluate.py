@@ -9,9 +9,9 @@ from fake_perception import FakePerception
 from rich.console import Console
 from scene_factory import TABLE_M, TOP_M, make_scene, scene_frame
 
-from dkt_ros.config import AnchorConfig, PerceptionConfig
+from dkt_ros.config import AnchorConfig, NormalsConfig, PerceptionConfig
 from dkt_ros.errors import UserError
-from dkt_ros.tools.evaluate import run_evaluate
+from dkt_ros.tools.evaluate import run_evaluate, with_normals
 
 
 def truth_of(frame):
@@ -159,6 +159,16 @@ def test_every_public_layout_can_be_evaluated(tmp_path, name):
     if name != 'hiss':  # which has no mask
         assert result['transparent']['dkt']['mae_m'] == pytest.approx(TABLE_M - TOP_M, abs=2e-3)
     assert 0 < result['all']['dkt']['mae_m'] < TABLE_M - TOP_M
+
+
+def test_a_model_without_a_task_for_normals_takes_them_from_depth(tmp_path):
+    rows = tmp_path / 'prompt_rows'
+    rows.mkdir()
+    for tasks, source in ((['depth'], 'depth'), (['depth', 'normal'], 'model')):
+        (rows / 'config.json').write_text(json.dumps({'tasks': tasks}))
+        assert with_normals(tmp_path, PerceptionConfig()).normals.source == source
+    off = PerceptionConfig(normals=NormalsConfig(source='none'))
+    assert with_normals(tmp_path, off) is off
 
 
 def test_frames_left_out_are_told(tmp_path):

@@ -79,6 +79,7 @@ def test_latents_are_encoded_once_and_again_when_cut_short(root, tmp_path):
     assert other.path(clip) != cache.path(clip)
 
 
+@pytest.mark.slow
 def test_a_run_of_200_steps_learns_and_leaves_a_lora_that_loads(root, tmp_path):
     config = make_config(root, run=str(tmp_path / 'run'), steps=200, checkpoint_every=1000,
                          batch_size=8, learning_rate=1e-2, log_every=1, ema_decay=0.9,
@@ -132,6 +133,7 @@ def test_resume_is_exact(root, tmp_path):
     assert all(torch.equal(value, expected[key]) for key, value in load_file(path).items())
 
 
+@pytest.mark.slow
 def test_two_processes_learn_what_one_does(root):
     def launch(rank):
         environment = {**os.environ, 'RANK': str(rank), 'LOCAL_RANK': str(rank),

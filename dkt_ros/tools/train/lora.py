@@ -20,6 +20,7 @@ import yaml
 from accelerate import Accelerator, DistributedType
 from accelerate.state import AcceleratorState
 from diffusers.training_utils import EMAModel
+from rich.console import Console
 
 from dkt_ros.data.mixture import ClipRef, Mixture, SourceConfig, open_mixture
 from dkt_ros.errors import UserError
@@ -34,7 +35,7 @@ from dkt_ros.tools.train.latents import LatentCache
 from dkt_ros.tools.train.trackers import Trackers
 from dkt_ros.tools.train.validation import validate
 
-logger = logging.getLogger(__name__)
+logger, console = logging.getLogger(__name__), Console()
 
 ATTEMPTS = 20
 """How often a clip with broken frames is drawn again."""
@@ -201,8 +202,9 @@ class LoraTrainer:
         with open(self.run / 'log.jsonl', 'a') as file:
             file.write(json.dumps({'step': self.step, **figures}) + '\n')
         self.trackers.figures(figures, self.step)
-        logger.info('step %d of %d  loss %.4f  mse %.4f  %.2f s/step', self.step,
-                    self.config.steps, figures['loss'], figures['mse'], figures['seconds_a_step'])
+        console.print(f'step {self.step}/{self.config.steps}  loss {figures["loss"]:.4f}  '
+                      f'mse {figures["mse"]:.4f}  {figures["seconds_a_step"]:.2f} s/step',
+                      highlight=False)
 
     def look(self) -> None:
         """Measure and draw held-out clips with the averaged weights."""
@@ -312,6 +314,9 @@ def run_lora(config: LoraTrainConfig, resume: bool = False) -> Path:
                           model_hash(Path(config.base) / 'vae'))
     if resume:
         trainer.resume()
+    if trainer.accelerator.is_main_process:
+        console.print(f'run: {trainer.run}  processes: {trainer.accelerator.num_processes}  '
+                      f'trained: {sum(p.numel() for p in trainer.parameters):,} values')
     return trainer.fit()
 
 
