@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 from toy_model import randn
 
-from dkt_ros.model.attention import bounded_attention, largest_logit
+from dkt_ros.model.attention import MAX_LOGIT, bounded_attention, largest_logit
 
 
 def normalised(seed, *shape):
@@ -20,6 +20,18 @@ def test_it_is_softmax_attention():
     half = [tensor.to(torch.bfloat16) for tensor in (query, key, value)]
     error = bounded_attention(*half).float() - expected
     assert error.norm() < 0.02 * expected.norm()
+
+
+def test_the_largest_allowed_logits_do_not_overflow():
+    # logit of the first key MAX_LOGIT, of all others the opposite: without the mean, twice that
+    query, key = torch.zeros(1, 1, 1, 16), torch.zeros(1, 1, 4000, 16)
+    query[..., 0] = MAX_LOGIT
+    key[..., 0] = -4.0
+    key[:, :, 0] *= -1.0
+    value = randn(8, 1, 1, 4000, 16)
+    half = [tensor.to(torch.bfloat16) for tensor in (query, key, value)]
+    found = bounded_attention(*half).float()
+    torch.testing.assert_close(found, half[2][:, :, :1].float(), atol=1e-2, rtol=1e-2)
 
 
 def test_no_query_and_key_exceed_the_bound():

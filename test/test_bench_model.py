@@ -95,7 +95,7 @@ def test_the_median_counts_and_the_first_call_does_not(monkeypatch):
 
 def test_a_run_leaves_table_figures_and_plot(tmp_path):
     output = io.StringIO()
-    config = BenchModelConfig(sizes='96x64', presets='image,faithful', steps='1', repeats=1,
+    config = BenchModelConfig(sizes='32x32', presets='image,faithful', steps='1', repeats=1,
                               device='cpu', precision='float32')
     figures = run_bench_model('dkt-tiny', config=config, plot=tmp_path / 'stages.png',
                               console=Console(file=output, width=120))

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import dataclasses
 import gc
+from importlib.util import find_spec
 from typing import Any, Protocol
 
 from dkt_ros.config import DepthNodeConfig
@@ -49,11 +50,8 @@ class ModelBackend:
 
     def load(self, config: DepthNodeConfig) -> None:
         """Load the model folder onto the device."""
-        try:
-            import torch  # noqa: F401
-        except ImportError as error:
-            raise UserError('torch is not installed, and the model needs it: '
-                            'pip install torch') from error
+        if find_spec('torch') is None:
+            raise UserError('torch is not installed, and the model needs it: pip install torch')
         from dkt_ros.model.loading import load_pipeline
         from dkt_ros.stream import DKTStream
         self._pipeline = load_pipeline(config.model, config.device, config.execution,

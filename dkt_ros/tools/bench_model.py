@@ -80,6 +80,10 @@ def run_bench_model(model: str | Path | None = None, shape: str | None = None,
     config, console = config or BenchModelConfig(), console or Console()
     if (model is None) == (shape is None):
         raise UserError('give either a model or --shape with --random-weights')
+    sizes, steps = _sizes(config.sizes), _numbers(config.steps)
+    presets = [preset.strip() for preset in config.presets.split(',')]
+    for preset in presets:
+        check_choice('preset', preset, (*PRESETS, FAITHFUL))
     device = choose_device(config.device, torch.cuda.is_available(), torch.cuda.device_count())
     dtype = choose_precision(config.precision, device, cpu_has_bfloat16())
     pipeline = _load(model, shape, config, device, dtype)
@@ -91,8 +95,8 @@ def run_bench_model(model: str | Path | None = None, shape: str | None = None,
         'dtype': str(dtype).removeprefix('torch.'), 'threads': torch.get_num_threads(),
         'peak_tflops': peak / 1e12, **_parameters(pipeline), 'rows': rows, 'reference': []}
     with console.status('timing'):
-        for size, preset in itertools.product(_sizes(config.sizes), config.presets.split(',')):
-            rows += measure(pipeline, size, preset, _numbers(config.steps), config.repeats, peak)
+        for size, preset in itertools.product(sizes, presets):
+            rows += measure(pipeline, size, preset, steps, config.repeats, peak)
         figures |= memory(device)
         if config.reference:
             del pipeline
@@ -179,7 +183,6 @@ def measure(pipeline: DKTPipeline, size: tuple[int, int], preset: str, steps: li
         One for each number of steps: `stage_ms` and `floor_ms` a frame, `age_ms`.
 
     """
-    check_choice('preset', preset, (*PRESETS, FAITHFUL))
     window = WindowShape(*PRESETS.get(preset, FAITHFUL_WINDOW))
     width, height = size
     pipeline.check_size(height, width)
