@@ -109,7 +109,7 @@ def test_the_frames_that_wait_for_a_window_come_out_when_the_camera_pauses(bench
     ('model:=/nowhere', "'/nowhere' is neither a folder nor a bundled model"),
     ('modle:=x', "did you mean 'model'"),
     ('stream.preset:=huge', "stream.preset is 'huge'"),
-    ('execution:=tensorrt', 'use auto or eager'),
+    ('execution:=tensorrt', 'set device to cuda, or execution to auto'),
     ('device:=tpu', "device is 'tpu'; allowed: auto, cpu")])
 def test_configure_fails_with_a_sentence_and_the_node_lives(bench, given, sentence):
     from dkt_ros.nodes.backend import ModelBackend

@@ -44,6 +44,8 @@ NODES = ('depth_node', 'grasp_node')
 CAMERA = '/camera/camera'
 OUTPUTS = ('depth', 'camera_info', 'depth_fused', 'disparity', 'normals', 'normals/color',
            'depth/color', 'mask', 'points')
+DEMO_RATE_HZ, WORKING_SIZE = 3.0, (320, 240)
+"""What two slow cores follow while four processes share them, with the bundled model."""
 OUTPUT_DEPTH = 20
 """Messages kept for the recorder: a window comes out at once, and all of it is to be recorded."""
 INPUTS = ('color/image_raw', 'color/camera_info', 'aligned_depth_to_color/image_raw')
@@ -79,7 +81,7 @@ class DemoFiles:
 
 
 def run_demo(out: str | Path, frames: int | None = None, *, model: str | Path | None = None,
-             clip: str | Path | None = None, rate_hz: float = 6.0,
+             clip: str | Path | None = None, rate_hz: float = DEMO_RATE_HZ,
              console: Console | None = None) -> dict:
     """
     Play a clip through the real graph and report.
@@ -175,7 +177,9 @@ def graph_environment() -> dict[str, str]:
 def depth_node_arguments(model: Path | None) -> list[str]:
     """Return the arguments of the depth node: the package's YAML file and the camera's topics."""
     remaps = [text for topic in INPUTS for text in ('-r', f'{topic}:={CAMERA}/{topic}')]
-    chosen = ['-p', f'model:={model}'] if model else []
+    width, height = WORKING_SIZE
+    chosen = ['-p', f'model:={model}'] if model else [
+        '-p', f'stream.width:={width}', '-p', f'stream.height:={height}']
     kept = [text for topic in OUTPUTS for text in (
         '-p', f'qos_overrides./dkt/{topic}.publisher.depth:={OUTPUT_DEPTH}')]
     return ['--ros-args', '--params-file', str(share_path('config', 'dkt.yaml')), *chosen, *kept,
