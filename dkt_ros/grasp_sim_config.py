@@ -55,7 +55,8 @@ class ProtocolConfig(Config):
                               maximum=1.0)
     squeeze_s: float = option(0.3, 'Time from the closed jaw to the lift [s].', minimum=0.0,
                               maximum=5.0)
-    lift_m: float = option(0.12, 'Way that the hand is lifted [m].', minimum=0.01, maximum=1.0)
+    lift_m: float = option(0.15, 'Way that the hand is lifted; what swings in the jaw rises less '
+                           '[m].', minimum=0.01, maximum=1.0)
     lift_m_s: float = option(0.1, 'Speed of the lift [m/s].', minimum=0.01, maximum=1.0)
     hold_s: float = option(1.0, 'Time that the thing must stay held after the lift [s].',
                            minimum=0.0, maximum=60.0)

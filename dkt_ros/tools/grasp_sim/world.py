@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.spatial.transform import Rotation
 
 from dkt_ros.errors import UserError
 from dkt_ros.grasp.grasp import Gripper
@@ -24,6 +23,8 @@ THIN_M = 2e-4
 """A piece thinner than this has no hull."""
 TORSION_M, ROLLING_M = 5e-4, 1e-4
 """Friction of things against turning and rolling, as lengths: what stops balls in the end [m]."""
+AWAY_M = 3.0
+"""What is taken out of a scene stands this far from its middle, and farther."""
 PAD_CONTACT = 'solref="0.004 1" solimp="0.95 0.99 0.001"'
 
 
@@ -77,6 +78,19 @@ class World:
         self._owner = self._owners()
         self._mujoco.mj_forward(self.model, self.data)
 
+    def reset(self, poses: Sequence[np.ndarray | None]) -> None:
+        """Put all things somewhere at rest, the hand aside; None takes a thing out of the scene."""
+        self._mujoco.mj_resetData(self.model, self.data)
+        for thing, pose in enumerate(poses):
+            start = self.model.body(self._bodies[thing]).jntadr[0]
+            at = self.model.jnt_qposadr[start]
+            if pose is None:
+                self.data.qpos[at:at + 3] = AWAY_M + thing, AWAY_M, 0.0
+                continue
+            self.data.qpos[at:at + 3] = pose[:3, 3]
+            self.data.qpos[at + 3:at + 7] = _wxyz(pose)
+        self._mujoco.mj_forward(self.model, self.data)
+
     def _owners(self) -> np.ndarray:
         """Return who each geom belongs to: a thing's number, -1 table, -2 palm, -3 -4 fingers."""
         names = {f'thing_{i}': i for i in range(len(self.solids))}
@@ -104,6 +118,8 @@ class World:
         """Return the largest speed among the things: metres, or 10 cm per radian, a second."""
         fastest = 0.0
         for thing in range(len(self.solids)):
+            if np.hypot(*self.centre(thing)[:2]) > AWAY_M / 2:
+                continue
             joint = self.model.body(self._bodies[thing]).dofadr[0]
             velocity = self.data.qvel[joint:joint + 6]
             fastest = max(fastest, np.linalg.norm(velocity[:3]),
@@ -190,7 +206,10 @@ class World:
 
 
 def _wxyz(pose: np.ndarray) -> np.ndarray:
-    return np.roll(Rotation.from_matrix(pose[:3, :3]).as_quat(), 1)
+    # SciPy's conversion takes longer than a step of the solver.
+    quaternion = np.empty(4)
+    import_mujoco().mju_mat2Quat(quaternion, np.ascontiguousarray(pose[:3, :3]).ravel())
+    return quaternion
 
 
 def _text(values: np.ndarray | Sequence[float]) -> str:
