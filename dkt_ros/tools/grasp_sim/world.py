@@ -79,7 +79,7 @@ class World:
         self._mujoco.mj_forward(self.model, self.data)
 
     def reset(self, poses: Sequence[np.ndarray | None]) -> None:
-        """Put all things somewhere at rest, the hand aside; None takes a thing out of the scene."""
+        """Put all things somewhere at rest, the hand aside; None takes a thing away."""
         self._mujoco.mj_resetData(self.model, self.data)
         for thing, pose in enumerate(poses):
             start = self.model.body(self._bodies[thing]).jntadr[0]
@@ -228,20 +228,21 @@ def _mjcf(solids: Sequence[Solid], poses: Sequence[np.ndarray], physics: Physics
                     'class="fixed"/>' for wall in walls)
     sliding = f'{physics.friction} {TORSION_M} {ROLLING_M}'
     body, rest = ('', '') if gripper is None else _hand(gripper, physics)
-    return f'''<mujoco>
+    return f"""<mujoco>
 <compiler angle="radian" inertiafromgeom="auto" balanceinertia="true"/>
 <option timestep="{physics.timestep_s}" cone="elliptic" integrator="implicitfast"
  impratio="{physics.impratio}" noslip_iterations="{physics.noslip_iterations}"/>
 <size memory="64M"/>
 <default>
-<default class="fixed"><geom contype="1" conaffinity="3" condim="6" friction="{sliding}"/></default>
+<default class="fixed"><geom contype="1" conaffinity="3" condim="6"
+ friction="{sliding}"/></default>
 <default class="thing"><geom type="mesh" contype="1" conaffinity="3" condim="6"
  friction="{sliding}" mass="0"/></default>
 </default>
 <asset>{meshes}</asset>
 <worldbody><geom type="plane" size="2 2 0.1" class="fixed"/>{boxes}{things}{body}</worldbody>
 {rest}
-</mujoco>'''
+</mujoco>"""
 
 
 def _has_volume(piece: np.ndarray) -> bool:
