@@ -14,7 +14,7 @@ from dkt_ros.errors import RunError, UserError
 
 # The verbs of the design that this version delivers; some have verbs of their own.
 VERBS = {'demo', 'infer', 'up', 'render', 'scenes', 'assets', 'data', 'train', 'eval', 'ablate',
-         'prepare', 'bench'}
+         'prepare', 'bench', 'grasp-sim'}
 GROUPS = {'scenes': {'check', 'pack', 'show', 'stats'}, 'assets': {'list', 'show', 'filter'},
           'bench': {'render', 'ros', 'stream'}, 'data': {'list', 'check', 'show'}}
 LEAVES = [[verb] for verb in sorted(VERBS - set(GROUPS))] + [
@@ -31,6 +31,7 @@ OPTIONS = {
     'assets filter': ['--endpoint', '--model', '--out', '--json'],
     'train': ['--resume'],
     'ablate': ['--out', '--json'],
+    'grasp-sim': ['--out', '--quick', '--full', '--sources', '--shard', '--json'],
     'bench stream': ['--presets', '--json'],
     'bench ros': ['--json'],
     'eval': ['--model', '--data', '--protocol', '--baselines', '--baseline-models', '--frames',

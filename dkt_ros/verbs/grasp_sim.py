@@ -17,7 +17,8 @@ DEPTHS = ('rendered', 'raycast')
 def grasp_sim(
     out: Out = Path('grasp_sim_out'),
     quick: Annotated[bool, typer.Option(
-        '--quick', help='A few glasses on stored depth: no renderer, no GPU, 3 minutes.')] = False,
+        '--quick', help='A few single things, on stored or ray-cast depth: no renderer, no GPU, '
+                        '3 minutes.')] = False,
     full: Annotated[bool, typer.Option(
         '--full', help='All kinds of scenes, materials and sources: days on a laptop.')] = False,
     sources: Annotated[str, typer.Option(
@@ -35,6 +36,8 @@ def grasp_sim(
         help='Name of a gripper in config/grippers, or the path of a YAML file.')] = None,
     shard: Annotated[str, typer.Option(
         metavar='I/N', help='Take every N-th scene only, from the I-th on (I from 0).')] = '0/1',
+    store: Annotated[Path | None, typer.Option(
+        metavar='FILE', help='Also write the depth of the scenes of --quick to this npz.')] = None,
     video: Annotated[int, typer.Option(
         min=0, help='Also film so many attempts, failures first.')] = 0,
     config: Options = None,
@@ -57,8 +60,8 @@ def grasp_sim(
     from dkt_ros.tools.grasp_sim.run import FULL, QUICK, STANDARD, chosen, run_grasp_sim
     from dkt_ros.tools.grasp_sim.sources import RayObserver, RenderObserver
     if quick:
-        from dkt_ros.tools.grasp_sim.stored import StoredObserver
-        observer = StoredObserver(options)
+        from dkt_ros.tools.grasp_sim.stored import quick_observer
+        observer = quick_observer(options)
     elif depth == 'raycast':
         observer = RayObserver(options)
     else:
@@ -68,6 +71,11 @@ def grasp_sim(
                    _listed(materials), wanted, num_scenes)
     figures = run_grasp_sim(cells, observer, out, options, two_numbers(shard, '/', '--shard'))
     finish(figures, json)
+    if store is not None:
+        from dkt_ros.tools.grasp_sim.stored import store as write_stored
+        write_stored(store, [observer.scene(cell.kind, cell.label, options.seed + number)
+                             for cell in QUICK for number in range(cell.num_scenes)], observer,
+                     options)
     if video:
         from dkt_ros.tools.grasp_sim.video import write_video
         write_video(out, observer, options, video)

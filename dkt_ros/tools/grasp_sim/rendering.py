@@ -67,7 +67,7 @@ def render_options(config: ViewConfig) -> RenderConfig:
         'objects': {'filled': 0.0}, 'sensor': {'kind': 'stereo', 'every': -1}})
 
 
-def film(shots: Sequence[Shot], out: Path, config: ViewConfig, workers: int = 1,
+def film(shots: Sequence[Shot], out: Path, config: ViewConfig, workers: int = 0,
          ) -> Iterator[Shot]:
     """
     Render what is not rendered yet; yield each shot when its scene folder is whole.

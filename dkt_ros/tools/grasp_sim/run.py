@@ -50,7 +50,7 @@ STANDARD = (*(Cell('single', label, SINGLE) for label in CLASSES),
             Cell('pile', 'transparent', PILES, ('truth', 'sensor', 'fused')))
 FULL = tuple(Cell(kind, label, SINGLE if kind == 'single' else 2 * PILES)
              for kind in KINDS for label in CLASSES)
-QUICK = (Cell('single', 'transparent', 6),)
+QUICK = tuple(Cell('single', label, number) for label, number in zip(CLASSES, (4, 3, 3)))
 
 
 def run_grasp_sim(cells: Sequence[Cell], observer: Observer, out: str | Path,

@@ -120,13 +120,13 @@ class RenderObserver:
     folder : Path
         Where scene folders are kept; those that exist are not rendered again.
     workers : int
-        Blender processes.
+        Blender processes; 0 takes one a processor core.
 
     """
 
     sources = ('truth', 'sensor', 'filled', 'dkt', 'fused')
 
-    def __init__(self, config: GraspSimConfig, folder: Path, workers: int = 1) -> None:
+    def __init__(self, config: GraspSimConfig, folder: Path, workers: int = 0) -> None:
         self._config, self._folder, self._workers = config, folder, workers
         self._perception = None
         self._last: tuple[str, dict[str, Observation]] = ('', {})

@@ -19,13 +19,24 @@ from dkt_ros.grasp_sim_config import SOURCES, GraspSimConfig
 from dkt_ros.resources import share_path
 from dkt_ros.tools.grasp_sim.scenes import SimScene
 from dkt_ros.tools.grasp_sim.solids import make_solid
-from dkt_ros.tools.grasp_sim.sources import Observation, Observer, Poses
+from dkt_ros.tools.grasp_sim.sources import Observation, Observer, Poses, RayObserver
 from dkt_ros.tools.grasp_sim.views import RayCaster, camera_arc, scene_meshes, sim_camera
 
 STORED = tuple(source for source in SOURCES if source != 'truth')
 STEP_M = 0.0005
+QUICK = 'clips', 'grasp_quick.npz'
+"""Where the package keeps the file."""
 MARGIN_PX = 40
 """How much table around the things is kept: the planner finds the support there."""
+
+
+def quick_observer(config: GraspSimConfig) -> Observer:
+    """Return what looks at the scenes of `--quick`: stored depth, or ray casting without it."""
+    try:
+        path = share_path(*QUICK)
+    except UserError:
+        return RayObserver(config)
+    return StoredObserver(config, path)
 
 
 class StoredObserver:
@@ -37,7 +48,7 @@ class StoredObserver:
     config : GraspSimConfig
         Its camera must be the one that the file was made with.
     path : Path, optional
-        The file; the one of the package if not given.
+        The file; the one of the package if not given. `store` makes it.
 
     """
 
@@ -45,17 +56,12 @@ class StoredObserver:
 
     def __init__(self, config: GraspSimConfig, path: Path | None = None) -> None:
         self._config = config
-        with np.load(path or share_path('clips', 'grasp_quick.npz')) as stored:
+        with np.load(path or share_path(*QUICK)) as stored:
             self._about = json.loads(str(stored['about']))
             self._maps = {key: stored[key] for key in stored.files if key != 'about'}
         if self._about['view'] != dataclasses.asdict(config.view) | _plain_ranges(config):
             raise UserError('the stored depth was made with another camera; leave `view` as it '
                             'is, or render the scenes: give --depth rendered instead of --quick')
-
-    @property
-    def num_scenes(self) -> int:
-        """How many scenes there are."""
-        return len(self._about['scenes'])
 
     def scene(self, kind: str, label: str, seed: int) -> SimScene:
         """Return a scene of the file."""
@@ -77,9 +83,10 @@ class StoredObserver:
         if step:
             raise UserError('stored depth shows scenes before the first attempt only')
         camera, pose = sim_camera(self._config.view), camera_arc(self._config.view, scene.seed)[-1]
-        left, top, width, height = next(record['window'] for record in self._about['scenes']
-                                        if record['seed'] == scene.seed)
-        part = camera.cropped(left, top, width, height)
+        part = camera.cropped(*next(
+            record['window'] for record in self._about['scenes']
+            if (record['kind'], record['label'], record['seed'])
+            == (scene.kind, scene.label, scene.seed)))
         if source == 'truth':
             view = RayCaster(scene_meshes(scene, poses)).view(part, pose)
             return Observation(part, pose, view.depth)

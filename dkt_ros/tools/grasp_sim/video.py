@@ -9,6 +9,7 @@ import numpy as np
 from rich.progress import track
 
 from dkt_ros.camera import PinholeCamera
+from dkt_ros.data.images import write_image
 from dkt_ros.errors import UserError
 from dkt_ros.grasp.drawing import hand_mesh
 from dkt_ros.grasp.grasp import Grasp, load_gripper
@@ -22,6 +23,8 @@ from dkt_ros.tools.grasp_sim.world import World
 
 FPS = 12.0
 SIZE = 400, 300
+MOMENTS, MAX_ROWS = 4, 4
+"""What of the film is kept as a picture beside it."""
 CAMERA = PinholeCamera(*SIZE, 420.0, 420.0, (SIZE[0] - 1) / 2, (SIZE[1] - 1) / 2)
 SUN = np.array([0.35, -0.5, 0.8]) / np.linalg.norm([0.35, -0.5, 0.8])
 TABLE, HAND, BACKGROUND = (214, 206, 196), (90, 94, 102), (244, 246, 248)
@@ -36,7 +39,7 @@ def write_video(out: Path, observer: Observer, config: GraspSimConfig, count: in
     Returns
     -------
     Path
-        attempts.mp4 in `out`.
+        attempts.mp4 in `out`; attempts.png lies beside it.
 
     """
     rounds = [item for item in read_rounds(out)
@@ -49,12 +52,17 @@ def write_video(out: Path, observer: Observer, config: GraspSimConfig, count: in
     writer = cv2.VideoWriter(str(partial), cv2.VideoWriter_fourcc(*'mp4v'), FPS, SIZE)
     if not writer.isOpened():
         raise OSError(f'{path} cannot be written as mp4; check the folder and the disk')
+    rows = []
     for item in track(rounds[:count], 'filming'):
-        for picture in film_attempt(item, observer.scene(
-                item['kind'], item['label'], item['seed']), config):
-            writer.write(np.ascontiguousarray(picture[..., ::-1]))
+        scene = observer.scene(item['kind'], item['label'], item['seed'])
+        frames = list(film_attempt(item, scene, config))
+        for frame in frames:
+            writer.write(np.ascontiguousarray(frame[..., ::-1]))
+        moments = np.linspace(0, len(frames) - 1, MOMENTS).round().astype(int)
+        rows.append(np.concatenate([frames[moment] for moment in moments], axis=1))
     writer.release()
     partial.replace(path)
+    write_image(path.with_suffix('.png'), np.concatenate(rows[:MAX_ROWS]))
     return path
 
 
