@@ -10,7 +10,13 @@ from dkt_ros.grasp_sim_config import PhysicsConfig, ProtocolConfig
 pytest.importorskip('mujoco')
 
 from dkt_ros.tools.grasp_sim.protocol import attempt, meant  # noqa: E402
-from dkt_ros.tools.grasp_sim.solids import Solid, make_solid, sheet_mass, volume_mass  # noqa: E402
+from dkt_ros.tools.grasp_sim.solids import (  # noqa: E402
+    Solid,
+    fits,
+    make_solid,
+    sheet_mass,
+    volume_mass,
+)
 from dkt_ros.tools.grasp_sim.world import World  # noqa: E402
 
 PANDA = load_gripper('panda_hand')
@@ -101,3 +107,13 @@ def test_a_hollow_glass_weighs_what_its_wall_does():
     assert 0.03 < glass.mass.mass < 0.5 * full
     steel = make_solid('tumbler', 'steel', 1, PHYSICS)
     assert steel.mass.mass < 7850 / 2500 * glass.mass.mass  # 1 mm of sheet, not the glass's wall
+
+
+def test_a_thing_fits_a_jaw_by_a_side_a_neck_or_a_rim():
+    assert fits(block((0.03, 0.09, 0.05)), 0.08) and not fits(block((0.045, 0.09, 0.05)), 0.08)
+    ball = make_solid('sphere', 'wood', 3, PHYSICS)
+    assert fits(ball, 2 * ball.radius + 0.01) and not fits(ball, 2 * ball.radius - 0.002)
+    bottle = make_solid('bottle', 'clear_glass', 3, PHYSICS)
+    assert bottle.radius > 0.03 and not bottle.rim and fits(bottle, 0.05)
+    bowl = make_solid('bowl', 'clear_glass', 3, PHYSICS)
+    assert bowl.rim and bowl.radius > 0.04 and fits(bowl, 0.08)

@@ -33,7 +33,7 @@ CONFIG = GraspSimConfig(view=ViewConfig(width=160, height=120))
 
 @pytest.fixture(scope='module')
 def can():
-    solid = make_solid('can', 'aluminium', 5, CONFIG.physics)
+    solid = make_solid('can', 'aluminium', 3, CONFIG.physics)
     return SimScene('single', 'reflective', 1_000_000, (solid,), (np.eye(4),))
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from dkt_ros.errors import RunError
+from dkt_ros.grasp.grasp import load_gripper
 from dkt_ros.grasp_sim_config import GraspSimConfig
 from dkt_ros.tools.grasp_sim.solids import Solid, draw_solid
 from dkt_ros.tools.grasp_sim.world import Wall, World
@@ -55,10 +56,11 @@ class SimScene:
 
 def draw_scene(kind: str, label: str, seed: int, config: GraspSimConfig) -> SimScene:
     """Draw things and let them come to rest; what does not rest well is drawn again."""
+    width = load_gripper(config.gripper).max_width
     for draw in range(MAX_DRAWS):
         rng = np.random.default_rng((seed, draw, *kind.encode(), *label.encode()))
         count = 1 if kind == 'single' else config.num_clutter
-        solids = [draw_solid(label, rng, config.physics) for _ in range(count)]
+        solids = [draw_solid(label, rng, config.physics, width) for _ in range(count)]
         starts = _starts(kind, solids, config.lying, rng)
         if any(start is None for start in starts):
             continue

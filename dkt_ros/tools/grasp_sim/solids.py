@@ -16,6 +16,7 @@ from dkt_ros.material import Material
 from dkt_ros.tools.render.worker.choose import COMMON, FITTING
 from dkt_ros.tools.render.worker.material_table import LIBRARY as MATERIALS
 from dkt_ros.tools.render.worker.shapes import LIBRARY as SHAPES
+from dkt_ros.tools.render.worker.shapes import Shape
 
 FAMILIES = ('tumbler', 'wine_glass', 'bottle', 'carafe', 'jar', 'bowl', 'vase', 'mug', 'jug',
             'beaker', 'test_tube', 'flask', 'box', 'sphere', 'can', 'cylinder')
@@ -32,6 +33,10 @@ DENSITY = {  # [kg/m^3], handbook values
     'terracotta': 1900, 'cork': 240}
 METALS = ('steel', 'brushed_steel', 'chrome', 'copper', 'brass', 'bronze', 'aluminium',
           'turned_aluminium')
+
+BAND_M, ROOM_M, STEEP = 0.015, 0.006, 0.4
+"""Height over which a jaw reaches around a thing, its room, and the slope that slips out of it."""
+MOUTH_RADIUS_M = 0.02
 
 
 @dataclass(frozen=True)
@@ -64,6 +69,8 @@ class Solid:
     radius, height : float
         Of the upright cylinder about it [m].
     can_stand, can_lie : bool
+    rim : bool
+        True for a vessel whose mouth a finger goes into.
 
     """
 
@@ -78,6 +85,7 @@ class Solid:
     height: float
     can_stand: bool = True
     can_lie: bool = False
+    rim: bool = False
 
     @property
     def material_class(self) -> Material:
@@ -102,8 +110,40 @@ def materials_of(family: str, label: str) -> list[str]:
             and Material(MATERIALS[name].material_class).label == label]
 
 
-def draw_solid(label: str, rng: np.random.Generator, physics: PhysicsConfig) -> Solid:
-    """Draw a thing of a class of material: `transparent`, `reflective` or `diffuse`."""
+def draw_solid(label: str, rng: np.random.Generator, physics: PhysicsConfig,
+               max_width: float) -> Solid:
+    """
+    Draw a thing of a class of material: `transparent`, `reflective` or `diffuse`.
+
+    One that no part of fits a jaw of `max_width` [m] is drawn again: it would tell nothing.
+    """
+    while not fits(solid := _draw(label, rng, physics), max_width):
+        pass
+    return solid
+
+
+def fits(solid: Solid, max_width: float) -> bool:
+    """Return True if a jaw reaches around a thing at some height, or into its mouth."""
+    if solid.rim:
+        return True
+    heights = np.unique(solid.vertices[:, 2].round(5))
+    angles = np.arange(0.0, np.pi, np.pi / 24)
+    across = solid.vertices[:, :2] @ np.stack([np.cos(angles), np.sin(angles)])
+    level = np.searchsorted(heights, solid.vertices[:, 2].round(5))
+    widths = np.array([np.ptp(across[level == k], axis=0) for k in range(len(heights))])
+    for low in range(len(heights)):
+        # Walls are straight from ring to ring: those that bound a band belong to it.
+        high = np.searchsorted(heights, heights[low] + BAND_M)
+        if high == len(heights):
+            break
+        band = widths[low:high + 1].max(axis=0)
+        slope = np.abs(widths[high] - widths[low]) / 2 / (heights[high] - heights[low])
+        if ((band <= max_width - ROOM_M) & (slope < STEEP)).any():
+            return True
+    return False
+
+
+def _draw(label: str, rng: np.random.Generator, physics: PhysicsConfig) -> Solid:
     families = [family for family in FAMILIES if materials_of(family, label)]
     if not families:
         raise UserError(f'nothing is made of material {label!r}; allowed: transparent, '
@@ -127,7 +167,14 @@ def make_solid(family: str, material: str, shape_seed: int, physics: PhysicsConf
     else:
         mass = volume_mass(vertices, triangles, DENSITY[material])
     return Solid(family, material, shape_seed, vertices, shape.faces, tuple(pieces), mass,
-                 shape.radius, shape.height, shape.can_stand, shape.can_lie)
+                 shape.radius, shape.height, shape.can_stand, shape.can_lie, _has_rim(shape))
+
+
+def _has_rim(shape: Shape) -> bool:
+    if shape.cavity is None:
+        return False
+    mouth = shape.cavity.rings[-1]
+    return bool(np.hypot(*(mouth - mouth.mean(axis=0)).T[:2]).min() > MOUTH_RADIUS_M)
 
 
 def volume_mass(vertices: np.ndarray, triangles: np.ndarray, density: float) -> MassProperties:
