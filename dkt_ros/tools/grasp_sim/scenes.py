@@ -79,7 +79,9 @@ def _starts(kind: str, solids: list[Solid], lying: float, rng: np.random.Generat
     sizes = [(max(solid.radius, solid.height / 2), 0.0) if turn[2, 2] < 0.5
              else (solid.radius, solid.height) for solid, turn in zip(solids, laid)]
     half = SINGLE_HALF_M if kind == 'single' else PACKED_HALF_M
-    poses = start_poses('packed', sizes, (half, half), 0.0, rng)
+    # Standing apart by a finger's room at least, as in VGN; nearest to the middle if alone.
+    arrangement = 'packed' if kind == 'single' else 'upright'
+    poses = start_poses(arrangement, sizes, (half, half), 0.0, rng)
     return [None if pose is None else pose @ turn for pose, turn in zip(poses, laid)]
 
 
