@@ -21,8 +21,8 @@ FINGER_GAIN, FINGER_DAMPING, FINGER_MASS_KG = 3000.0, 60.0, 0.1
 """Position gain [N/m], damping [N s/m] and mass of the fingers."""
 THIN_M = 2e-4
 """A piece thinner than this has no hull."""
-TORSION_M, ROLLING_M = 5e-4, 1e-4
-"""Friction of things against turning and rolling, as lengths: what stops balls in the end [m]."""
+TORSION_M, ROLLING_M = 5e-4, 3e-4
+"""Friction of things against turning and rolling, as lengths [m]: 1 % of a radius, as on wood."""
 AWAY_M = 3.0
 """What is taken out of a scene stands this far from its middle, and farther."""
 PAD_CONTACT = 'solref="0.004 1" solimp="0.95 0.99 0.001"'
