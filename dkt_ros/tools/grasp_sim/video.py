@@ -66,14 +66,15 @@ def write_video(out: Path, observer: Observer, config: GraspSimConfig, count: in
     return path
 
 
-def film_attempt(item: dict, scene: SimScene, config: GraspSimConfig) -> Iterator[np.ndarray]:
+def film_attempt(item: dict, scene: SimScene, config: GraspSimConfig,
+                 fps: float = FPS) -> Iterator[np.ndarray]:
     """Play the first attempt of a round again; yield pictures (H, W, 3) uint8."""
     record, gripper = item['attempts'][0], load_gripper(config.gripper)
     grasp = Grasp(np.array(record['T_world_grasp']), record['width_m'], record['opening_m'],
                   record['score'])
     world = World(scene.solids, scene.poses, config.physics, gripper)
     moments: list[tuple] = []
-    every = max(1, round(1 / FPS / config.physics.timestep_s))
+    every = max(1, round(1 / fps / config.physics.timestep_s))
 
     def watch(world: World) -> None:
         if round(world.data.time / config.physics.timestep_s) % every == 0:
