@@ -22,6 +22,7 @@ from dkt_ros.tools.grasp_sim.views import RayCaster, look_at, scene_meshes
 from dkt_ros.tools.grasp_sim.world import World
 
 FPS = 12.0
+FROM_M, TOWARDS_M = (0.62, -0.62, 0.5), (0.0, 0.0, 0.2)
 SIZE = 400, 300
 MOMENTS, MAX_ROWS = 4, 4
 """What of the film is kept as a picture beside it."""
@@ -97,7 +98,7 @@ def picture(scene: SimScene, poses: list[np.ndarray], hand: tuple[np.ndarray, np
             title: str = '') -> np.ndarray:
     """Return a scene and a hand from the side, (H, W, 3) uint8, R first."""
     meshes = [*scene_meshes(scene, poses), hand]
-    view = RayCaster(meshes).view(CAMERA, look_at(np.array([0.46, -0.46, 0.36]), (0, 0, 0.1)))
+    view = RayCaster(meshes).view(CAMERA, look_at(np.array(FROM_M), TOWARDS_M))
     colors = np.array([TABLE, *[THINGS[scene.label]] * len(poses), HAND], float)
     light = 0.45 + 0.55 * np.clip(np.abs(view.normals @ SUN), 0, 1)[..., None]
     image = np.where(np.isfinite(view.depth)[..., None], colors[view.instance] * light,
