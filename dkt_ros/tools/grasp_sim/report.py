@@ -110,14 +110,16 @@ def write_plot(path: Path, figures: dict) -> None:
     from matplotlib import pyplot
     names = list(figures['cells'])
     figure, axis = pyplot.subplots(figsize=(max(4.5, 2.2 * len(names)), 3.4))
-    width = 0.8 / len(SOURCES)
-    for index, source in enumerate(SOURCES):
+    present = [source for source in SOURCES if any(source in cell
+                                                   for cell in figures['cells'].values())]
+    width = 0.8 / len(present)
+    for index, source in enumerate(present):
         here = [(place, figures['cells'][name][source]['success'])
                 for place, name in enumerate(names) if source in figures['cells'][name]]
         here = [(place, rate) for place, rate in here if rate['rate'] is not None]
         if not here:
             continue
-        places = [place + (index - (len(SOURCES) - 1) / 2) * width for place, _ in here]
+        places = [place + (index - (len(present) - 1) / 2) * width for place, _ in here]
         values = [rate['rate'] for _, rate in here]
         errors = [[rate['rate'] - rate['low'] for _, rate in here],
                   [rate['high'] - rate['rate'] for _, rate in here]]
@@ -125,6 +127,7 @@ def write_plot(path: Path, figures: dict) -> None:
                  color=LOOKS[source], ecolor='#222222', error_kw={'linewidth': 0.8})
     axis.set_xticks(range(len(names)), [name.replace(' ', '\n') for name in names])
     axis.set_ylim(0, 1.05)
+    axis.set_xlim(-0.6, len(names) - 0.4)
     axis.set_ylabel('success of attempts')
     axis.legend(frameon=False, fontsize=8, ncols=len(SOURCES), loc='lower center',
                 bbox_to_anchor=(0.5, 1.0))
