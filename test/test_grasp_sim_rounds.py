@@ -40,6 +40,8 @@ def can():
 def test_wilson_and_mcnemar_give_the_textbook_values():
     assert wilson(81, 263) == pytest.approx((0.2553, 0.3662), abs=1e-4)  # Newcombe 1998, table I
     assert wilson(0, 10)[0] == 0.0 and wilson(0, 0) == (0.0, 1.0)
+    assert all(low <= k / n <= high for n in range(1, 40) for k in (0, n)
+               for low, high in [wilson(k, n)])
     first, second = [True] * 10 + [False] * 5, [True] * 4 + [False] * 10 + [True]
     result = mcnemar(first, second)
     assert (result['only_first'], result['only_second']) == (6, 1)

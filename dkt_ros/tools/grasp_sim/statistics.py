@@ -22,7 +22,8 @@ def wilson(successes: int, trials: int, z: float = Z_95) -> tuple[float, float]:
     rate, square = successes / trials, z * z / trials
     middle = (rate + square / 2) / (1 + square)
     half = z / (1 + square) * math.sqrt(rate * (1 - rate) / trials + square / trials / 4)
-    return max(0.0, middle - half), min(1.0, middle + half)
+    # Rounding must not put the rate itself outside.
+    return min(rate, max(0.0, middle - half)), max(rate, min(1.0, middle + half))
 
 
 def mcnemar(first: Sequence[bool], second: Sequence[bool]) -> dict:
