@@ -49,7 +49,7 @@ def test_renderer_and_ray_caster_see_the_same(tmp_path):
     scene = draw_scene('single', 'transparent', 1_000_000, CONFIG)
     shot, = film([Shot(scene, scene.poses)], tmp_path, CONFIG.view)
     rendered = open_scene(shot_folder(tmp_path, shot))[-1]
-    pose = camera_arc(CONFIG.view, scene.seed)[-1]
+    pose = camera_arc(CONFIG.view, scene)[-1]
     np.testing.assert_allclose(rendered.T_world_camera, pose, atol=1e-6)
     seen = RayCaster(scene_meshes(scene)).view(sim_camera(CONFIG.view), pose)
     one, two = rendered.instance > 0, seen.instance > 0

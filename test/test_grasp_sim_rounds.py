@@ -89,8 +89,8 @@ def test_the_report_has_the_rates_the_causes_the_tests_and_the_paper():
     assert '| paper, on a real arm | 0.80 | 0.59 | 0.81 | 0.73 |' in text
 
 
-def test_the_camera_moves_5_cm_and_looks_at_the_things():
-    poses = camera_arc(ViewConfig(), 3)
+def test_the_camera_moves_5_cm_and_looks_at_the_things(can):
+    poses = camera_arc(ViewConfig(), can)
     steps = np.linalg.norm(np.diff(poses[:, :3, 3], axis=0), axis=1)
     assert len(poses) == 5 and steps.sum() == pytest.approx(0.05, abs=5e-4)
     for pose in poses:
@@ -98,8 +98,19 @@ def test_the_camera_moves_5_cm_and_looks_at_the_things():
         assert np.linalg.det(pose[:3, :3]) > 0 and pose[2, 2] < 0 and pose[2, 1] < 0
 
 
+def test_a_tall_bottle_is_whole_in_the_picture():
+    bottle = next(solid for seed in range(40) if (solid := make_solid(
+        'bottle', 'pet', seed, CONFIG.physics)).height > 0.28)
+    for seed in range(6):
+        scene = SimScene('single', 'transparent', seed, (bottle,), (np.eye(4),))
+        view = RayCaster(scene_meshes(scene)).view(sim_camera(CONFIG.view),
+                                                   camera_arc(CONFIG.view, scene)[-1])
+        seen = view.instance > 0
+        assert not (seen[:4].any() or seen[-4:].any() or seen[:, :4].any() or seen[:, -4:].any())
+
+
 def test_ray_cast_depth_is_that_of_the_table_and_of_the_thing(can):
-    camera, pose = sim_camera(CONFIG.view), camera_arc(CONFIG.view, 1)[-1]
+    camera, pose = sim_camera(CONFIG.view), camera_arc(CONFIG.view, can)[-1]
     view = RayCaster(scene_meshes(can)).view(camera, pose)
     points = camera.unproject(view.depth) @ pose[:3, :3].T + pose[:3, 3]
     np.testing.assert_allclose(points[view.instance == 0][:, 2], 0.0, atol=1e-5)

@@ -54,7 +54,7 @@ class Shot:
                   for number, (solid, pose) in enumerate(zip(self.scene.solids, self.poses))
                   if pose is not None]
         return {'things': things,
-                'T_world_camera': camera_arc(config, self.scene.seed).tolist()}
+                'T_world_camera': camera_arc(config, self.scene).tolist()}
 
 
 def render_options(config: ViewConfig) -> RenderConfig:

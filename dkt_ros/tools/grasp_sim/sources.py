@@ -98,7 +98,7 @@ class RayObserver:
     def observe(self, scene: SimScene, poses: Poses, step: int, source: str) -> Observation:
         """Look at a scene; see `Observer`."""
         camera = sim_camera(self._config.view)
-        pose = camera_arc(self._config.view, scene.seed)[-1]
+        pose = camera_arc(self._config.view, scene)[-1]
         view = RayCaster(scene_meshes(scene, poses)).view(camera, pose)
         if source == 'truth':
             return Observation(camera, pose, view.depth)

@@ -82,7 +82,7 @@ class StoredObserver:
         """Look at a scene; see `Observer`."""
         if step:
             raise UserError('stored depth shows scenes before the first attempt only')
-        camera, pose = sim_camera(self._config.view), camera_arc(self._config.view, scene.seed)[-1]
+        camera, pose = sim_camera(self._config.view), camera_arc(self._config.view, scene)[-1]
         part = camera.cropped(*next(
             record['window'] for record in self._about['scenes']
             if (record['kind'], record['label'], record['seed'])
@@ -104,7 +104,7 @@ def store(path: Path, scenes: Sequence[SimScene], observer: Observer,
     about: dict = {'view': dataclasses.asdict(config.view) | _plain_ranges(config), 'scenes': []}
     maps: dict[str, np.ndarray] = {}
     for scene in scenes:
-        pose = camera_arc(config.view, scene.seed)[-1]
+        pose = camera_arc(config.view, scene)[-1]
         seen = RayCaster(scene_meshes(scene)).view(camera, pose).instance > 0
         left, top, width, height = window = _window(seen)
         part = np.s_[top:top + height, left:left + width]

@@ -14,7 +14,7 @@ from dkt_ros.tools.grasp_sim.protocol import transformed
 from dkt_ros.tools.grasp_sim.scenes import SimScene
 
 TABLE_HALF_M = 2.0
-LOOK_AT_M = (0.0, 0.0, 0.04)
+LOWEST_AIM_M = 0.04
 
 
 @dataclass(frozen=True)
@@ -45,9 +45,11 @@ def sim_camera(config: ViewConfig) -> PinholeCamera:
                          (config.height - 1) / 2)
 
 
-def camera_arc(config: ViewConfig, seed: int) -> np.ndarray:
+def camera_arc(config: ViewConfig, scene: SimScene) -> np.ndarray:
     """
     Draw the way of a camera on the wrist: a short arc around the things, at one height.
+
+    It aims at half the height of the tallest thing, so that a tall bottle is in the picture.
 
     Returns
     -------
@@ -55,22 +57,25 @@ def camera_arc(config: ViewConfig, seed: int) -> np.ndarray:
         T_world_camera of the optical frame; the grasp is planned on the last.
 
     """
-    rng = np.random.default_rng((seed, 5))
+    rng = np.random.default_rng((scene.seed, 5))
+    tops = [transformed(pose, solid.vertices)[:, 2].max()
+            for solid, pose in zip(scene.solids, scene.poses)]
+    aim = np.array([0.0, 0.0, max(LOWEST_AIM_M, max(tops) / 2)])
     distance, elevation = rng.uniform(*config.distance_m), rng.uniform(*config.elevation_rad)
     azimuth, way = rng.uniform(0, 2 * math.pi), rng.choice([-1.0, 1.0])
     turn = way * config.arc_m / (distance * math.cos(elevation))
     shares = np.linspace(-1.0, 0.0, config.num_frames) if config.num_frames > 1 else [0.0]
-    return np.stack([look_at(_on_sphere(distance, azimuth + share * turn, elevation))
+    return np.stack([look_at(aim + _on_sphere(distance, azimuth + share * turn, elevation), aim)
                      for share in shares])
 
 
 def _on_sphere(distance: float, azimuth: float, elevation: float) -> np.ndarray:
-    return np.array(LOOK_AT_M) + distance * np.array([
+    return distance * np.array([
         math.cos(elevation) * math.cos(azimuth), math.cos(elevation) * math.sin(azimuth),
         math.sin(elevation)])
 
 
-def look_at(place: np.ndarray, target: Sequence[float] = LOOK_AT_M) -> np.ndarray:
+def look_at(place: np.ndarray, target: Sequence[float]) -> np.ndarray:
     """Return T_world_camera (4, 4) of an upright optical frame at `place` (3,) [m]."""
     forward = np.asarray(target, float) - place
     forward /= np.linalg.norm(forward)
