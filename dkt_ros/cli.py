@@ -24,6 +24,7 @@ from dkt_ros.verbs.common import two_numbers as _two_numbers
 from dkt_ros.verbs.data import data
 from dkt_ros.verbs.evaluate import evaluate
 from dkt_ros.verbs.grasp import bench_grasp
+from dkt_ros.verbs.grasp_sim import grasp_sim
 from dkt_ros.verbs.models import bench_model, export, prepare
 from dkt_ros.verbs.render import bench_render, render
 from dkt_ros.verbs.scenes import scenes
@@ -160,6 +161,7 @@ def infer(
 
 verb(app, 'eval')(evaluate)
 verb(app)(ablate)
+verb(app, 'grasp-sim')(grasp_sim)
 
 
 @verb(bench)

@@ -76,8 +76,8 @@ class SensorConfig(Config):
     kind: str = option('statistical', '`stereo` renders an infrared pair and matches it for one '
                        'frame a scene (see `every`), the others are drawn statistically.',
                        choices=('statistical', 'stereo'))
-    every: int = option(0, 'For `stereo`: every n-th frame gets a pair; 0 the first one only.',
-                        minimum=0, maximum=100000)
+    every: int = option(0, 'For `stereo`: every n-th frame gets a pair; 0 the first one only, '
+                        '-1 the last one only.', minimum=-1, maximum=100000)
     noise_m_at_1m: float = option(
         0.0042, 'Standard deviation of depth at 1 m [m]; grows with z^2.', minimum=0.0,
         maximum=0.1)

@@ -14,7 +14,7 @@ from dkt_ros.errors import RunError, UserError
 
 # The verbs of the design that this version delivers; some have verbs of their own.
 VERBS = {'demo', 'infer', 'up', 'render', 'scenes', 'assets', 'data', 'train', 'eval', 'ablate',
-         'prepare', 'export', 'bench'}
+         'prepare', 'export', 'bench', 'grasp-sim'}
 GROUPS = {'scenes': {'check', 'pack', 'show', 'stats'}, 'assets': {'list', 'show', 'filter'},
           'bench': {'grasp', 'model', 'render', 'ros', 'stream'},
           'data': {'list', 'check', 'show'}}
@@ -32,6 +32,7 @@ OPTIONS = {
     'assets filter': ['--endpoint', '--model', '--out', '--json'],
     'train': ['--resume'],
     'ablate': ['--out', '--json'],
+    'grasp-sim': ['--out', '--quick', '--full', '--sources', '--shard', '--json'],
     'bench stream': ['--presets', '--json'],
     'bench ros': ['--json'],
     'bench grasp': ['--gripper', '--points', '--plans', '--json'],
@@ -74,7 +75,7 @@ def test_verbs_have_the_options_of_the_design(dkt, verb, options):
 def test_the_readme_lists_every_verb():
     readme = (Path(__file__).resolve().parents[1] / 'README.md').read_text()
     table = [line for line in readme.splitlines() if line.startswith('| `dkt ')]
-    listed = {re.match(r'\| `dkt (\w+)', line)[1] for line in table}
+    listed = {re.match(r'\| `dkt ([\w-]+)', line)[1] for line in table}
     assert listed == VERBS
     assert all(f'`{verb}`' in line or f' {verb}`' in line for group, verbs in GROUPS.items()
                for verb in verbs for line in table if line.startswith(f'| `dkt {group}'))

@@ -34,6 +34,8 @@ def stereo_frames(config: RenderConfig) -> list[int]:
     """Return the frames whose sensor is a rendered infrared pair."""
     if config.sensor.kind != 'stereo':
         return []
+    if config.sensor.every < 0:
+        return [config.num_frames - 1]
     return list(range(0, config.num_frames, config.sensor.every or config.num_frames))
 
 

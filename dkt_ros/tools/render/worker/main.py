@@ -20,6 +20,7 @@ from mathutils import Matrix
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 import compose  # noqa: E402
+import given  # noqa: E402
 import infrared  # noqa: E402
 import scene as tabletop  # noqa: E402
 import things  # noqa: E402
@@ -145,7 +146,8 @@ def build(spec: dict, rng: np.random.Generator,
         return records, tabletop.camera_path(spec, rng), {}
     spec['hdri_files'] = spec['hdri_files'] or sorted(
         str(path) for path in Path(hdri_folder()).glob('*.exr'))
-    records, poses, notes = compose.compose(spec, bank, rng)
+    records, poses, notes = given.compose_given(spec, rng) if spec.get('given') \
+        else compose.compose(spec, bank, rng)
     return records, [Matrix(pose @ OPTICAL_TO_BLENDER) for pose in poses], notes
 
 

@@ -1,0 +1,1 @@
+"""The simulated grasp benchmark: scenes, hand, protocol, report."""
