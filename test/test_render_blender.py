@@ -127,7 +127,7 @@ def test_a_scene_with_a_pair_is_whole_and_the_same_twice(interpreter, tmp_path):
         'preset': 'transphy3d', 'width': 96, 'height': 72, 'samples': 1, 'num_frames': 2,
         'workers': 1, 'max_objects': 4, 'place': 'tray', 'arrangement': 'fall', 'path': 'circle',
         'min_glass': 0.0, 'K': [90.0, 100.0, 45.0, 38.0], 'motion_blur': 0.3,
-        'sensor': {'kind': 'stereo', 'stereo': {'width': 160, 'height': 90, 'samples': 2}}})
+        'sensor': {'kind': 'stereo', 'stereo': {'width': 320, 'height': 180, 'samples': 8}}})
     for name in 'ab':
         assert run.run_render(tmp_path / name, 1, 1_000_003, config)['rendered'] == 1
     assert run_check(tmp_path / 'a')['problems'] == []
@@ -136,7 +136,7 @@ def test_a_scene_with_a_pair_is_whole_and_the_same_twice(interpreter, tmp_path):
     for first, second in zip(one, two):
         np.testing.assert_allclose(first.depth, second.depth, atol=1e-5)
     assert (one.camera.fx, one.camera.cy) == (90.0, 38.0)
-    assert one[0].sensor_disparity.shape == (90, 160) and one[1].sensor_disparity is None
+    assert one[0].sensor_disparity.shape == (180, 320) and one[1].sensor_disparity is None
     assert len(one.objects) >= config.min_objects
     assert all(one.read_mesh(item['instance']) is not None for item in one.objects)
     assert replace(config, workers=2).workers == 2

@@ -3,6 +3,7 @@ import json
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from dkt_ros.tools.train.latents import LatentCache, target_video
 from dkt_ros.tools.train.lora import LoraTrainer, run_lora
 from dkt_ros.tools.train.recipes import run_recipe
 
+HAS_TENSORBOARD = find_spec('tensorboard') is not None
 HERE = Path(__file__).parent
 
 
@@ -84,7 +86,8 @@ def test_a_run_of_200_steps_learns_and_leaves_a_lora_that_loads(root, tmp_path):
     config = make_config(root, run=str(tmp_path / 'run'), steps=200, checkpoint_every=1000,
                          batch_size=8, learning_rate=1e-2, log_every=1, ema_decay=0.9,
                          validation=[{'path': str(root / 'held_out')}], validate_every=200,
-                         validation_clips=1, validation_latents=2, trackers=('tensorboard',))
+                         validation_clips=1, validation_latents=2,
+                         trackers=('tensorboard',) if HAS_TENSORBOARD else ())
     path = run_lora(config)
     losses = curve(tmp_path / 'run')
     assert np.mean(losses[-40:]) < 0.8 * np.mean(losses[:40])
@@ -100,7 +103,7 @@ def test_a_run_of_200_steps_learns_and_leaves_a_lora_that_loads(root, tmp_path):
     record = json.loads((tmp_path / 'run' / 'validation.jsonl').read_text())
     assert record['step'] == 200 and 0 < record['all_rel'] < 1
     assert (tmp_path / 'run' / 'samples' / '000200.png').is_file()
-    assert list((tmp_path / 'run' / 'tensorboard').iterdir())
+    assert not HAS_TENSORBOARD or list((tmp_path / 'run' / 'tensorboard').iterdir())
     assert (tmp_path / 'run' / 'config.yaml').read_text().startswith('accumulate')
 
 
