@@ -7,7 +7,7 @@ Nodes and tools use this class and nothing below it.
 """
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 from itertools import groupby
 from typing import TYPE_CHECKING
@@ -37,6 +37,10 @@ MIN_INVERSE_DEPTH = 0.02
 class Perception:
     """
     Everything between a camera frame and the maps that are published.
+
+    `push` and `flush` do all of it at once. The networks' part (`advance`, `drain`) and the maps'
+    (`complete`) may instead run in two threads, each of them in one; then nothing may be under way
+    in either when `reset` is called.
 
     Parameters
     ----------
@@ -80,11 +84,24 @@ class Perception:
 
     def push(self, frame: Frame) -> list[DepthEstimate]:
         """Take a frame; return the finished estimates, in order, possibly none."""
-        return self._complete(self.stream.push(frame))
+        return list(self.complete(self.advance(frame)))
 
     def flush(self) -> list[DepthEstimate]:
         """Return the estimates that wait for the rest of their window: the end of a clip."""
-        return self._complete(self.stream.flush())
+        return list(self.complete(self.drain()))
+
+    def advance(self, frame: Frame) -> list[DepthEstimate]:
+        """Take a frame; return what the networks made of windows that are full, for `complete`."""
+        return self.stream.push(frame)
+
+    def drain(self) -> list[DepthEstimate]:
+        """Return what waits for the rest of its window, for `complete`."""
+        return self.stream.flush()
+
+    def complete(self, estimates: Iterable[DepthEstimate]) -> Iterator[DepthEstimate]:
+        """Yield the estimates with their maps, each as soon as it is finished."""
+        for _, group in groupby(estimates, key=lambda estimate: estimate.window_id):
+            yield from self._complete_window(list(group))
 
     def reset(self, reason: str) -> None:
         """Start a new stream with a new anchor."""
@@ -92,13 +109,7 @@ class Perception:
         self.anchor.reset()
         self._last = None
 
-    def _complete(self, estimates: list[DepthEstimate]) -> list[DepthEstimate]:
-        finished = []
-        for _, group in groupby(estimates, key=lambda estimate: estimate.window_id):
-            finished += self._complete_window(list(group))
-        return finished
-
-    def _complete_window(self, window: list[DepthEstimate]) -> list[DepthEstimate]:
+    def _complete_window(self, window: list[DepthEstimate]) -> Iterator[DepthEstimate]:
         if self._starts_anew(window[0].frame):
             self.anchor.reset()
         self._last = window[-1].frame
@@ -107,8 +118,8 @@ class Perception:
         disparity = np.stack([estimate.disparity for estimate in window])
         height, width = disparity.shape[1:]
         state = self.anchor.update(disparity, stacked, window[0].camera.resized(width, height))
-        return [_FrameMaps(estimate, sensor, state, self).finish()
-                for estimate, sensor in zip(window, sensors, strict=True)]
+        for estimate, sensor in zip(window, sensors, strict=True):
+            yield _FrameMaps(estimate, sensor, state, self).finish()
 
     def _starts_anew(self, frame: Frame) -> bool:
         if self._last is None:

@@ -37,7 +37,7 @@ class Oracle:
     def release(self):
         self.truth = {}
 
-    def push(self, frame):
+    def advance(self, frame):
         depth = self.truth.get(fingerprint(frame.rgb))
         if depth is None:
             return []
@@ -48,8 +48,11 @@ class Oracle:
                               depth_fused=depth, normals=normals, mask=np.zeros(size, bool),
                               confidence=np.full(size, 0.9, np.float32))]
 
-    def flush(self):
+    def drain(self):
         return []
+
+    def complete(self, estimates):
+        return estimates
 
     def reset(self, reason):
         pass

@@ -154,16 +154,19 @@ class StubPerception:
         self.backend, self.config, self.normals = backend, config, normals
         self.waiting, self.wanted = [], frozenset()
 
-    def push(self, frame) -> list[DepthEstimate]:
+    def advance(self, frame) -> list[DepthEstimate]:
         self.backend.frames.append(frame)
         self.backend.on_push(frame)
         self.waiting.append(frame)
-        return self.flush() if len(self.waiting) >= self.backend.window else []
+        return self.drain() if len(self.waiting) >= self.backend.window else []
 
-    def flush(self) -> list[DepthEstimate]:
+    def drain(self) -> list[DepthEstimate]:
         finished = [self._estimate(frame) for frame in self.waiting]
         self.waiting = []
         return finished
+
+    def complete(self, estimates):
+        return estimates
 
     def reset(self, reason: str) -> None:
         self.backend.resets.append(reason)

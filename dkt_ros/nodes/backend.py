@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import dataclasses
 import gc
+from collections.abc import Iterable
 from importlib.util import find_spec
 from typing import Any, Protocol
 
@@ -19,11 +20,14 @@ class PerceptionLike(Protocol):
 
     wanted: frozenset[str]
 
-    def push(self, frame: Frame) -> list[DepthEstimate]:
-        """Take a frame; return the estimates that are finished."""
+    def advance(self, frame: Frame) -> list[DepthEstimate]:
+        """Take a frame; return the estimates of full windows, their maps not yet made."""
 
-    def flush(self) -> list[DepthEstimate]:
+    def drain(self) -> list[DepthEstimate]:
         """Return the estimates that wait for the rest of their window."""
+
+    def complete(self, estimates: Iterable[DepthEstimate]) -> Iterable[DepthEstimate]:
+        """Give the estimates their maps, one by one; runs in another thread than the others."""
 
     def reset(self, reason: str) -> None:
         """Start a new stream."""

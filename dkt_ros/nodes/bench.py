@@ -63,13 +63,17 @@ class FixedPerception:
                       'normals': normals, 'mask': np.isnan(depth),
                       'confidence': np.ones_like(depth)}
 
-    def push(self, frame: Frame) -> list[DepthEstimate]:
+    def advance(self, frame: Frame) -> list[DepthEstimate]:
         """Return the estimate of this frame."""
         return [DepthEstimate(frame, **self._maps)]
 
-    def flush(self) -> list[DepthEstimate]:
+    def drain(self) -> list[DepthEstimate]:
         """Return nothing: nothing waits."""
         return []
+
+    def complete(self, estimates: list[DepthEstimate]) -> list[DepthEstimate]:
+        """Return them: they have their maps."""
+        return estimates
 
     def reset(self, reason: str) -> None:
         """Forget nothing: nothing is remembered."""

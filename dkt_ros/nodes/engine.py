@@ -1,4 +1,9 @@
-"""Between pairing and publishing: decode, compute and hand over, in a thread of its own."""
+"""
+Between pairing and publishing, in two threads of their own.
+
+The first decodes and runs the networks; the second makes the maps and hands them over, while the
+next window is computed already.
+"""
 from __future__ import annotations
 
 import dataclasses
@@ -63,7 +68,7 @@ class Engine:
     config : DepthNodeConfig
         Options of the perception chain.
     publish : callable
-        Called in the engine's thread with each finished estimate.
+        Called with each finished estimate, in the thread that makes the maps.
     fields : callable
         Says which maps would be used now, by their names in `DepthEstimate`.
     stats : StreamStats
@@ -87,7 +92,7 @@ class Engine:
         self._generation = 0
         self._rebuild = False
         self._reset_reason = ''
-        self._busy_s = self._compute_s = 0.0
+        self._decode_s = self._compute_s = self._cpu_s = self._maps_s = 0.0
         self._last_offer = 0.0
         self._open_stream = False
         self._normals = 'normals' in fields()
@@ -96,6 +101,8 @@ class Engine:
         window, overlap = PRESETS[config.stream.preset]
         self._pacer = Pacer()
         self._worker = Worker(self._process, self._failed, 4 * (window - overlap) + 1)
+        # What it is given waits for what it has: nothing is ever thrown out.
+        self._finisher = Worker(self._finish, self._failed, 1)
 
     @property
     def waiting(self) -> int:
@@ -104,7 +111,7 @@ class Engine:
 
     def idle(self) -> bool:
         """Return True if nothing waits and nothing runs."""
-        return self._worker.idle()
+        return self._worker.idle() and self._finisher.idle()
 
     def describe(self) -> dict[str, str]:
         """Return what runs, for diagnostics."""
@@ -136,7 +143,7 @@ class Engine:
         """Compute what waits for the rest of its window, once the camera has paused."""
         pause_s = max(self._config.stream.max_gap_s, 3.0 * (self._pacer.seconds_per_frame or 0.0))
         paused = time.monotonic() - self._last_offer > pause_s
-        if self._open_stream and paused and self._worker.idle():
+        if self._open_stream and paused and self.idle():
             self._open_stream = False
             self._worker.submit((self._generation, None))
 
@@ -150,11 +157,13 @@ class Engine:
                 self._config = config
                 self._rebuild = True
         self._worker.clear()
+        self._finisher.clear()
         self._pacer.reset()
 
     def close(self, timeout_s: float) -> None:
-        """End the thread; a computation that lasts longer ends unheard."""
+        """End the threads; a computation that lasts longer ends unheard."""
         self.restart('closed')
+        self._finisher.stop(timeout_s)
         self._worker.stop(timeout_s)
 
     def _process(self, item: tuple[int, Pair | None]) -> None:
@@ -165,15 +174,38 @@ class Engine:
         frame = None if pair is None else self._decode(pair)
         if pair is not None and frame is None:
             return
-        decoded = time.perf_counter()
-        estimates = self._renew()
-        estimates += self.perception.flush() if frame is None else self.perception.push(frame)
-        computed = time.perf_counter()
-        for estimate in estimates:
-            self._hand_over(generation, estimate)
-        self._stats.span('cpu', time.thread_time() - cpu_start)
-        self._note(decoded - start, computed - decoded, time.perf_counter() - start,
-                   len(estimates))
+        decode_s = time.perf_counter() - start
+        self._stats.span('decode', decode_s)
+        self._renew(generation)
+        computing = time.perf_counter()
+        estimates = self.perception.drain() if frame is None else self.perception.advance(frame)
+        self._decode_s += decode_s
+        self._compute_s += time.perf_counter() - computing
+        self._cpu_s += time.thread_time() - cpu_start
+        self._hand_on(generation, estimates)
+
+    def _hand_on(self, generation: int, estimates: list[DepthEstimate]) -> None:
+        """Have the maps of a window made, once those of the window before are finished."""
+        if not estimates:
+            return
+        number = len(estimates)
+        # Of two threads that work side by side, the slower one sets the pace.
+        self._pacer.observe(max((self._decode_s + self._compute_s) / number, self._maps_s))
+        self._stats.span('compute', self._compute_s / number)
+        item = generation, estimates, self._cpu_s
+        self._decode_s = self._compute_s = self._cpu_s = 0.0
+        self._finisher.join()
+        self._finisher.submit(item)
+
+    def _finish(self, item: tuple[int, list[DepthEstimate], float]) -> None:
+        generation, estimates, cpu_s = item
+        start, cpu_start = time.perf_counter(), time.thread_time()
+        for estimate in self.perception.complete(estimates):
+            if not self._hand_over(generation, estimate):
+                return
+        self._maps_s = (time.perf_counter() - start) / len(estimates)
+        self._stats.span('maps', self._maps_s)
+        self._stats.span('cpu', (cpu_s + time.thread_time() - cpu_start) / len(estimates))
 
     def _decode(self, pair: Pair) -> Frame | None:
         try:
@@ -183,27 +215,13 @@ class Engine:
             self._unusable(str(error))
             return None
 
-    def _note(self, decode_s: float, compute_s: float, total_s: float, number: int) -> None:
-        """Take note of the times; those of a window are shared by its frames."""
-        self._stats.span('decode', decode_s)
-        self._busy_s += total_s
-        self._compute_s += compute_s
-        if number:
-            self._pacer.observe(self._busy_s / number)
-            self._stats.span('compute', self._compute_s / number)
-            self._busy_s = self._compute_s = 0.0
-
-    def _renew(self) -> list[DepthEstimate]:
+    def _renew(self, generation: int) -> None:
         """
         Bring the perception chain up to date; the weights stay.
 
-        Returns
-        -------
-        list of DepthEstimate
-            What the old chain still held, if it ends for want of normals only.
-
+        What the old chain still holds is finished if it ends for want of normals only.
         """
-        fields, finished = self._fields(), []
+        fields = self._fields()
         normals = 'normals' in fields
         with self._lock:
             rebuild, reason = self._rebuild, self._reset_reason
@@ -211,24 +229,27 @@ class Engine:
             toggled, self._normals = normals != self._normals, normals
             config = self._config
         if toggled and not (rebuild or reason):
-            finished = self.perception.flush()
+            self._hand_on(generation, self.perception.drain())
+        if toggled or rebuild or reason:
+            self._finisher.join()
         if toggled or rebuild:
             self.perception = self._backend.perception(config, normals)
         elif reason:
             self.perception.reset(reason)
         if rebuild or reason:
-            self._busy_s = self._compute_s = 0.0
+            self._decode_s = self._compute_s = self._cpu_s = 0.0
         self.perception.wanted = fields
-        return finished
 
-    def _hand_over(self, generation: int, estimate: DepthEstimate) -> None:
+    def _hand_over(self, generation: int, estimate: DepthEstimate) -> bool:
+        """Publish an estimate unless its stream is over; return whether it still runs."""
         with self._lock:
             if generation != self._generation:
-                return
+                return False
             start = time.perf_counter()
             self._publish(estimate)
             self._stats.span('publish', time.perf_counter() - start)
             self.last_estimate = estimate
+            return True
 
     def _unusable(self, sentence: str) -> None:
         self._stats.failed(sentence)

@@ -61,6 +61,7 @@ class Worker:
         with self._condition:
             count = len(self._items)
             self._items.clear()
+            self._condition.notify_all()
             return count
 
     @property
@@ -72,6 +73,12 @@ class Worker:
         """Return True if nothing waits and nothing runs."""
         with self._condition:
             return not self._items and not self._busy
+
+    def join(self) -> None:
+        """Wait until nothing waits and nothing runs, or the thread is told to end."""
+        with self._condition:
+            self._condition.wait_for(
+                lambda: self._stopping or not (self._items or self._busy))
 
     def stop(self, timeout_s: float) -> bool:
         """End the thread after its current item; return whether it ended in time."""
@@ -85,6 +92,7 @@ class Worker:
     def _next(self) -> Any | None:
         with self._condition:
             self._busy = False
+            self._condition.notify_all()
             self._condition.wait_for(lambda: self._items or self._stopping)
             if self._stopping:
                 return None
