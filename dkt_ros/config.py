@@ -284,6 +284,8 @@ class StageConfig(Config):
     steps: int = option(1000, 'Optimiser steps.', minimum=1, maximum=10_000_000)
     batch_size: int = option(8, 'Clips a step.', minimum=1, maximum=4096)
     num_frames: int = option(1, 'Frames a clip: 4 N + 1.', minimum=1, maximum=81)
+    stills: int = option(0, 'Stills a step beside the clips, so that learning from few clips '
+                         'forgets nothing.', minimum=0, maximum=4096)
     height: int = option(144, 'Image height [px].', minimum=16, maximum=2160)
     width: int = option(192, 'Image width [px].', minimum=16, maximum=3840)
     learning_rate: float = option(5e-4, 'Peak learning rate.', minimum=0.0, maximum=1.0)

@@ -44,7 +44,7 @@ NODES = ('depth_node', 'grasp_node')
 CAMERA = '/camera/camera'
 OUTPUTS = ('depth', 'camera_info', 'depth_fused', 'disparity', 'normals', 'normals/color',
            'depth/color', 'mask', 'points')
-DEMO_RATE_HZ, WORKING_SIZE = 3.0, (320, 240)
+DEMO_RATE_HZ, WORKING_SIZE = 6.0, (320, 240)
 """What two slow cores follow while four processes share them, with the bundled model."""
 OUTPUT_DEPTH = 20
 """Messages kept for the recorder: a window comes out at once, and all of it is to be recorded."""

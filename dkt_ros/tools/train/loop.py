@@ -123,36 +123,42 @@ class Trainer:
                 self.save()
         batches.close()
 
-    def batches(self, stage: StageConfig) -> Iterator[Batch]:
-        """Yield the batches from `self.step` on; each depends on its step alone."""
+    def batches(self, stage: StageConfig) -> Iterator[list[Batch]]:
+        """Yield the batches of each step from `self.step` on; they depend on the step alone."""
         steps = itertools.count(self.step)
+        sizes = [(stage.batch_size, stage.num_frames)]
+        if stage.stills:
+            sizes.append((stage.stills, 1))
 
-        def draw() -> Batch:
+        def draw() -> list[Batch]:
             rng = np.random.default_rng((self.config.seed, self.stage, next(steps)))
-            return draw_batch(self.train_clips, stage.batch_size, stage.num_frames, stage.height,
-                              stage.width, rng, drift_share=stage.drift_share, crop=stage.crop)
+            return [draw_batch(self.train_clips, *size, stage.height, stage.width, rng,
+                               drift_share=stage.drift_share, crop=stage.crop) for size in sizes]
 
         return batches_ahead(draw)
 
-    def train_step(self, stage, batch, parameters) -> dict[str, float]:
-        """Take one optimiser step and update the averaged weights."""
+    def train_step(self, stage: StageConfig, batches: list[Batch],
+                   parameters: list[torch.nn.Parameter]) -> dict[str, float]:
+        """Take one optimiser step on the mean loss of the batches; update the averaged weights."""
         # Noise follows the step, so that a resumed run goes on as if it had never stopped.
         generator = torch.Generator().manual_seed(
             (self.config.seed * 1009 + self.stage) * 1_000_003 + self.step)
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 group['lr'] = learning_rate(stage, self.step)
-        with torch.autocast('cpu', dtype=torch.bfloat16, enabled=self.config.bf16):
-            losses = LOSSES[stage.kind](self.nets, batch, self.config, stage, generator)
         for optimizer in self.optimizers:
             optimizer.zero_grad(set_to_none=True)
-        losses['loss'].backward()
+        figures: dict[str, float] = {}
+        for batch, prefix in zip(batches, ('', 'still_')):
+            with torch.autocast('cpu', dtype=torch.bfloat16, enabled=self.config.bf16):
+                losses = LOSSES[stage.kind](self.nets, batch, self.config, stage, generator)
+            (losses['loss'] / len(batches)).backward()
+            figures |= {prefix + name: float(value.detach()) for name, value in losses.items()}
         norm = torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         if torch.isfinite(norm):
             for optimizer in self.optimizers:
                 optimizer.step()
         self._update_average()
-        figures = {name: float(value.detach()) for name, value in losses.items()}
         return {**figures, 'norm': float(norm)}
 
     @torch.no_grad()
