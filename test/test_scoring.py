@@ -31,6 +31,9 @@ def test_known_errors():
     assert glass['filled']['coverage'] == 1 and glass['filled']['mae_m'] > 0.09
     assert glass['sensor']['delta_105'] == 0
     assert table['diffuse']['sensor']['mae_m'] == 0
+    # the blind half is no part of what the sensor saw
+    assert glass['sensor']['mae_seen_m'] == glass['sensor']['mae_m']
+    assert glass['filled']['mae_seen_m'] == pytest.approx(TABLE_M - TOP_M, abs=1e-6)
     for rows in table.values():
         assert rows['dkt']['mae_m'] == pytest.approx(0.01, abs=1e-6)
         assert rows['dkt']['delta_105'] == 1
@@ -57,7 +60,8 @@ def test_no_metres_is_no_coverage():
 
 def test_mean_over_clips():
     tables = [{'all': {'dkt': dict.fromkeys(('mae_m', 'rel', 'rmse_m', 'delta_105', 'delta_110',
-                                             'delta_125', 'coverage', 'median_bias_m'), value)}}
+                                             'delta_125', 'coverage', 'median_bias_m',
+                                             'mae_seen_m'), value)}}
               for value in (1.0, 3.0, float('nan'))]
     assert mean_table([*tables, {}])['all']['dkt']['mae_m'] == 2.0
 

@@ -9,14 +9,16 @@ from dkt_ros.tools.scoring import CLASSES
 SHORT = (('mae_m', 'MAE mm', 1000.0, '.1f'), ('rel', 'REL', 1.0, '.3f'),
          ('rmse_m', 'RMSE mm', 1000.0, '.1f'), ('delta_105', 'd1.05', 1.0, '.3f'),
          ('delta_110', 'd1.10', 1.0, '.3f'), ('delta_125', 'd1.25', 1.0, '.3f'),
-         ('coverage', 'cover', 1.0, '.3f'), ('median_bias_m', 'bias mm', 1000.0, '+.1f'))
+         ('coverage', 'cover', 1.0, '.3f'), ('median_bias_m', 'bias mm', 1000.0, '+.1f'),
+         ('mae_seen_m', 'seen mm', 1000.0, '.1f'))
 NORMAL_COLUMNS = (('mean_deg', 'mean deg', 1.0, '.1f'), ('median_deg', 'median deg', 1.0, '.1f'),
                   ('within_11', '< 11.25', 1.0, '.3f'), ('within_22', '< 22.5', 1.0, '.3f'),
                   ('within_30', '< 30', 1.0, '.3f'), ('coverage', 'cover', 1.0, '.3f'))
 TEMPORAL_COLUMNS = (('opw_cm', 'OPW cm', 1.0, '.2f'), ('tae_percent', 'TAE %', 1.0, '.2f'),
                     ('scale_std', 'scale std', 1.0, '.4f'))
 MISSING = '-'
-SCREEN = ('mae_m', 'rel', 'delta_105', 'delta_110', 'delta_125', 'coverage', 'median_bias_m')
+SCREEN = ('mae_m', 'rel', 'delta_105', 'delta_110', 'delta_125', 'coverage', 'median_bias_m',
+          'mae_seen_m')
 """The metrics that fit beside each other in 80 columns."""
 
 

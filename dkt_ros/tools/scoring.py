@@ -18,7 +18,7 @@ OBJECT = (Material.TRANSPARENT, Material.TRANSLUCENT)
 CLASSES = (*(material.label for material in Material), 'object', 'all')
 SOURCES = ('sensor', 'filled', 'dkt', 'fused')
 METRICS = ('mae_m', 'rel', 'rmse_m', 'delta_105', 'delta_110', 'delta_125', 'coverage',
-           'median_bias_m')
+           'median_bias_m', 'mae_seen_m')
 NORMAL_METRICS = ('mean_deg', 'median_deg', 'within_11', 'within_22', 'within_30', 'coverage')
 MIN_PIXELS = 50
 """A class with fewer pixels in a frame is left out of that frame."""
@@ -72,8 +72,10 @@ class ClipScore:
             return
         self._sources = set(depths) & (set(depths) if self._sources is None else self._sources)
         masks = class_masks(item.material, item.depth)
+        sensor = depths.get('sensor')
         self._frames.append({
-            name: {source: score(depth, item.depth, mask) for source, depth in depths.items()}
+            name: {source: score(depth, item.depth, mask, sensor)
+                   for source, depth in depths.items()}
             for name, mask in masks.items() if mask.sum() >= MIN_PIXELS})
 
     def table(self) -> dict[str, dict[str, dict[str, float]]]:
@@ -116,9 +118,20 @@ def _chosen(values: dict, names: tuple[str, ...]) -> dict[str, float]:
     return {name: float(values[name]) for name in names}
 
 
-def score(depth: np.ndarray, truth: np.ndarray, mask: np.ndarray) -> dict[str, float]:
-    """Return the metrics of `METRICS` as plain floats over the pixels of `mask`."""
-    return _chosen(depth_metrics(depth, truth, mask), METRICS)
+def score(depth: np.ndarray, truth: np.ndarray, mask: np.ndarray,
+          sensor: np.ndarray | None = None) -> dict[str, float]:
+    """
+    Return the metrics of `METRICS` as plain floats over the pixels of `mask`.
+
+    `mae_seen_m` is the error where `sensor` (H, W) measured something: a depth without holes is
+    to be compared with the sensor's on these pixels. NaN without a sensor.
+    """
+    seen = np.zeros(mask.shape, bool)
+    if sensor is not None:
+        seen = mask & np.isfinite(sensor) & (sensor > 0)
+    values = depth_metrics(depth, truth, mask)
+    values['mae_seen_m'] = depth_metrics(depth, truth, seen)['mae_m']
+    return _chosen(values, METRICS)
 
 
 def mean_table(tables: list[dict], metrics: tuple[str, ...] = METRICS
