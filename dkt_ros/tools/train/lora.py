@@ -11,8 +11,10 @@ import json
 import logging
 import os
 import time
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,14 +28,14 @@ from dkt_ros.data.mixture import ClipRef, Mixture, SourceConfig, open_mixture
 from dkt_ros.errors import UserError
 from dkt_ros.lora_config import LoraTrainConfig
 from dkt_ros.model.causal_vae import temporal_ratio
-from dkt_ros.model.lora import add_lora, save_lora
+from dkt_ros.model.lora import add_lora, lora_parameters, save_lora
 from dkt_ros.model.pipeline import DKTPipeline, save_model_folder
 from dkt_ros.provenance import model_hash, plain
 from dkt_ros.resources import cache_dir
 from dkt_ros.tools.train.flow import Denoiser, TrainingSchedule, flow_matching_loss
 from dkt_ros.tools.train.latents import LatentCache
 from dkt_ros.tools.train.trackers import Trackers
-from dkt_ros.tools.train.validation import validate
+from dkt_ros.tools.train.validation import keep_validation, validate
 
 logger, console = logging.getLogger(__name__), Console()
 
@@ -79,8 +81,8 @@ class LoraTrainer:
         optimizer = torch.optim.AdamW(self.parameters, lr=config.learning_rate,
                                       weight_decay=config.weight_decay)
         rows = pipeline.prompt_rows([config.task])
-        denoiser = Denoiser(pipeline.transformer, rows).to(self.accelerator.device)
-        self.denoiser, self.optimizer = self.accelerator.prepare(denoiser, optimizer)
+        self.network = Denoiser(pipeline.transformer, rows).to(self.accelerator.device)
+        self.denoiser, self.optimizer = self.accelerator.prepare(self.network, optimizer)
         self.average = EMAModel(self.parameters, decay=config.ema_decay) if config.ema_decay \
             else None
         self.trackers = Trackers(config, self.run, self.accelerator.is_main_process)
@@ -210,19 +212,18 @@ class LoraTrainer:
         """Measure and draw held-out clips with the averaged weights."""
         if self.held_out is not None and self.accelerator.is_main_process:
             with self.accelerator.autocast():
-                self._with_average(lambda: validate(
-                    self.pipeline, self.held_out, self.config, self.run, self.step,
-                    self.trackers))
+                figures, image = self._with_average(lambda: validate(
+                    self.pipeline, self.network, self.held_out, self.config))
+            keep_validation(self.run, self.step, figures, image, self.trackers)
         self.accelerator.wait_for_everyone()
 
-    def _with_average(self, action) -> None:
+    def _with_average(self, action: Callable[[], Any]) -> Any:
         if self.average is None:
-            action()
-            return
+            return action()
         self.average.store(self.parameters)
         self.average.copy_to(self.parameters)
         try:
-            action()
+            return action()
         finally:
             self.average.restore(self.parameters)
 
@@ -257,7 +258,8 @@ class LoraTrainer:
         lora = self.config.method == 'lora'
         path = self.run / ('lora.safetensors' if lora else 'model')
         if self.accelerator.is_main_process:
-            self._with_average(lambda: save_lora(path, self.pipeline.transformer) if lora else
+            transformer = self.pipeline.transformer
+            self._with_average(lambda: save_lora(path, lora_parameters(transformer)) if lora else
                                save_whole(path, self.pipeline))
         self.accelerator.wait_for_everyone()
         return path
