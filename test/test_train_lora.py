@@ -231,9 +231,11 @@ def test_mistakes(root, tmp_path, changes, words):
         run_lora(make_config(root, run=str(tmp_path / 'run'), **changes))
 
 
-def test_the_shipped_file_is_valid_and_leaves_the_published_defaults():
-    path = HERE.parent / 'config' / 'train_lora_1.3b.yaml'
+@pytest.mark.parametrize('size, fsdp', [('1.3b', False), ('14b', True)])
+def test_the_shipped_files_are_valid_and_leave_the_published_defaults(size, fsdp):
+    path = HERE.parent / 'config' / f'train_lora_{size}.yaml'
     config = LoraTrainConfig.from_yaml(path)
+    assert config.fsdp == fsdp
     assert (config.rank, config.batch_size, config.steps, config.learning_rate,
             config.schedule_shift, config.max_clip_latents) == (128, 8, 70_000, 1e-5, 5.0, 6)
     assert all(SourceConfig.from_dict(source).weight > 0 for source in config.data)
