@@ -54,6 +54,9 @@ class LoraTrainConfig(Config):
     num_train_timesteps: int = option(1000, 'Noise levels of the schedule.', minimum=2,
                                       maximum=100_000)
     mixed_precision: str = option('bf16', 'Precision of the networks.', choices=('no', 'bf16'))
+    fsdp: bool = option(False, 'Split weights, gradients and optimiser state among the '
+                        'processes (FSDP2), for models that one GPU cannot hold; one process '
+                        'holds everything.')
     gradient_checkpointing: bool = option(True, 'Compute activations twice to save memory.')
     ema_decay: float = option(0.999, 'Decay of the averaged weights; 0 keeps none.', minimum=0.0,
                               maximum=0.999999)

@@ -35,7 +35,7 @@ def test_an_untrained_lora_changes_nothing_and_has_the_released_keys(tmp_path):
         before = model(**inputs())[0]
         add_lora(model, rank=4, seed=0)
         torch.testing.assert_close(model(**inputs())[0], before)
-    state = load_file(save_lora(tmp_path / 'lora.safetensors', model))
+    state = load_file(save_lora(tmp_path / 'lora.safetensors', lora_parameters(model)))
     released = published_lora(dim=48, ffn=64, rank=4)
     assert {key: value.shape for key, value in state.items()} == \
         {key: value.shape for key, value in released.items()}
@@ -50,7 +50,7 @@ def test_what_peft_computes_is_what_merging_the_saved_file_computes(tmp_path):
         for i, parameter in enumerate(lora_parameters(model).values()):
             parameter.copy_(0.1 * randn(100 + i, *parameter.shape))
         expected = model(**inputs())[0]
-    save_lora(tmp_path / 'lora.safetensors', model)
+    save_lora(tmp_path / 'lora.safetensors', lora_parameters(model))
     merged = base()
     assert merge_lora_file(merged, tmp_path / 'lora.safetensors') == 20
     with torch.no_grad():

@@ -12,17 +12,18 @@ import torch
 from lora_run import make_base, make_config, make_data
 from safetensors.torch import load_file
 from scene_factory import make_scene, scene_frame
-from toy_model import HEIGHT, WIDTH, toy_clip
+from toy_model import HEIGHT, WIDTH, randn, toy_clip
 
 from dkt_ros.data.mixture import ClipRef, SourceConfig, open_mixture
 from dkt_ros.errors import UserError
 from dkt_ros.lora_config import LoraTrainConfig
-from dkt_ros.model.lora import merge_lora_file
+from dkt_ros.model.lora import add_lora, lora_parameters, merge_lora_file, save_lora
 from dkt_ros.model.pipeline import DKTPipeline
-from dkt_ros.tools.train.flow import TrainingSchedule
+from dkt_ros.tools.train.flow import Denoiser, TrainingSchedule
 from dkt_ros.tools.train.latents import LatentCache, target_video
 from dkt_ros.tools.train.lora import LoraTrainer, run_lora
 from dkt_ros.tools.train.recipes import run_recipe
+from dkt_ros.tools.train.validation import SEED, predict
 
 HAS_TENSORBOARD = find_spec('tensorboard') is not None
 HERE = Path(__file__).parent
@@ -105,6 +106,27 @@ def test_a_run_of_200_steps_learns_and_leaves_a_lora_that_loads(root, tmp_path):
     assert (tmp_path / 'run' / 'samples' / '000200.png').is_file()
     assert not HAS_TENSORBOARD or list((tmp_path / 'run' / 'tensorboard').iterdir())
     assert (tmp_path / 'run' / 'config.yaml').read_text().startswith('accumulate')
+
+
+def test_a_validation_sees_the_whole_lora(root, tmp_path):
+    config = make_config(root, num_inference_steps=3)
+    pipeline = DKTPipeline.from_pretrained(root / 'base')
+    add_lora(pipeline.transformer, config.rank, config.seed)
+    matrices = lora_parameters(pipeline.transformer)
+    with torch.no_grad():
+        for index, matrix in enumerate(matrices.values()):
+            matrix.copy_(0.1 * randn(index, *matrix.shape))
+    clip = toy_clip(5)
+    given = predict(pipeline, Denoiser(pipeline.transformer, pipeline.prompt_rows(['depth'])),
+                    clip, config)
+    path = save_lora(tmp_path / 'lora.safetensors', matrices)
+    merged = DKTPipeline.from_pretrained(root / 'base')
+    merged.set_progress_bar_config(disable=True)
+    merge_lora_file(merged.transformer, path)
+    expected = merged(clip, preset='faithful', num_inference_steps=3, height=HEIGHT, width=WIDTH,
+                      output_size='working',
+                      generator=torch.Generator().manual_seed(SEED)).prediction
+    np.testing.assert_allclose(given, expected, atol=1e-4)
 
 
 def test_resume_is_exact(root, tmp_path):
@@ -209,9 +231,11 @@ def test_mistakes(root, tmp_path, changes, words):
         run_lora(make_config(root, run=str(tmp_path / 'run'), **changes))
 
 
-def test_the_shipped_file_is_valid_and_leaves_the_published_defaults():
-    path = HERE.parent / 'config' / 'train_lora_1.3b.yaml'
+@pytest.mark.parametrize('size, fsdp', [('1.3b', False), ('14b', True)])
+def test_the_shipped_files_are_valid_and_leave_the_published_defaults(size, fsdp):
+    path = HERE.parent / 'config' / f'train_lora_{size}.yaml'
     config = LoraTrainConfig.from_yaml(path)
+    assert config.fsdp == fsdp
     assert (config.rank, config.batch_size, config.steps, config.learning_rate,
             config.schedule_shift, config.max_clip_latents) == (128, 8, 70_000, 1e-5, 5.0, 6)
     assert all(SourceConfig.from_dict(source).weight > 0 for source in config.data)

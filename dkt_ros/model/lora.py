@@ -50,11 +50,11 @@ def released_key(name: str) -> str:
     return f'blocks.{match[1]}.{DIFFUSERS_PARTS[match[2]]}.lora_{match[3]}.default.weight'
 
 
-def save_lora(path: str | Path, transformer: WanTransformer3DModel) -> Path:
-    """Write the LoRA of a transformer as a published file, whole or not at all."""
+def save_lora(path: str | Path, matrices: dict[str, torch.Tensor]) -> Path:
+    """Write the matrices of `lora_parameters` as a published file, whole or not at all."""
     path = Path(path)
-    state = {released_key(name): parameter.detach().float().cpu().contiguous()
-             for name, parameter in lora_parameters(transformer).items()}
+    state = {released_key(name): matrix.detach().float().cpu().contiguous()
+             for name, matrix in matrices.items()}
     if not state:
         raise ValueError('the transformer has no LoRA')
     path.parent.mkdir(parents=True, exist_ok=True)

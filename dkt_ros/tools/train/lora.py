@@ -3,7 +3,8 @@ The published recipe: a LoRA (or every weight) of a pretrained DiT by flow match
 
 One process or many: every draw depends on the seed, the step and the place in the batch alone, so
 that any number of processes learns from the same clips, noise and levels, and a resumed run goes
-on as if it had never stopped.
+on as if it had never stopped. With `fsdp` the processes hold a share of the weights each, see
+`sharding`; they learn the same.
 """
 from __future__ import annotations
 
@@ -11,14 +12,16 @@ import json
 import logging
 import os
 import time
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 import yaml
-from accelerate import Accelerator, DistributedType
-from accelerate.state import AcceleratorState
+from accelerate.utils import AutocastKwargs
+from diffusers import WanTransformer3DModel
 from diffusers.training_utils import EMAModel
 from rich.console import Console
 
@@ -26,14 +29,25 @@ from dkt_ros.data.mixture import ClipRef, Mixture, SourceConfig, open_mixture
 from dkt_ros.errors import UserError
 from dkt_ros.lora_config import LoraTrainConfig
 from dkt_ros.model.causal_vae import temporal_ratio
-from dkt_ros.model.lora import add_lora, save_lora
+from dkt_ros.model.lora import add_lora, lora_parameters, save_lora
 from dkt_ros.model.pipeline import DKTPipeline, save_model_folder
 from dkt_ros.provenance import model_hash, plain
 from dkt_ros.resources import cache_dir
 from dkt_ros.tools.train.flow import Denoiser, TrainingSchedule, flow_matching_loss
 from dkt_ros.tools.train.latents import LatentCache
+from dkt_ros.tools.train.sharding import (
+    as_launched,
+    joined,
+    local_parts,
+    make_accelerator,
+    open_base,
+    shard,
+    share,
+    whole,
+    whole_transformer,
+)
 from dkt_ros.tools.train.trackers import Trackers
-from dkt_ros.tools.train.validation import validate
+from dkt_ros.tools.train.validation import keep_validation, validate
 
 logger, console = logging.getLogger(__name__), Console()
 
@@ -65,32 +79,23 @@ class LoraTrainer:
         self.config, self.pipeline = config, pipeline
         self.mixture, self.held_out = mixture, held_out
         self.run = run_folder(config)
-        # One process may make several runs, such as the cells of an ablation, each with its own
-        # precision; what accelerate knows of the processes themselves stays.
-        AcceleratorState._reset_state()
-        self.accelerator = Accelerator(mixed_precision=config.mixed_precision,
-                                       cpu=not torch.cuda.is_available())
+        self.accelerator = make_accelerator(config.mixed_precision)
+        self.is_sharded = config.fsdp and self.accelerator.num_processes > 1
         self._check()
         self.schedule = TrainingSchedule(config.schedule_shift, config.num_train_timesteps)
         pipeline.vae.to(self.accelerator.device)
         self.cache = LatentCache(latents_folder(config), pipeline.vae, vae_hash, config.height,
                                  config.width, config.task, config.normalization)
-        self.parameters = self._free_parameters()
-        optimizer = torch.optim.AdamW(self.parameters, lr=config.learning_rate,
-                                      weight_decay=config.weight_decay)
-        rows = pipeline.prompt_rows([config.task])
-        denoiser = Denoiser(pipeline.transformer, rows).to(self.accelerator.device)
-        self.denoiser, self.optimizer = self.accelerator.prepare(denoiser, optimizer)
-        self.average = EMAModel(self.parameters, decay=config.ema_decay) if config.ema_decay \
-            else None
+        self._free_parameters()
+        self.network = Denoiser(pipeline.transformer, pipeline.prompt_rows([config.task]))
+        self._prepare()
+        self.average = EMAModel(local_parts(self.parameters), decay=config.ema_decay) \
+            if config.ema_decay else None
         self.trackers = Trackers(config, self.run, self.accelerator.is_main_process)
         self.step = 0
 
     def _check(self) -> None:
         config, count = self.config, self.accelerator.num_processes
-        if self.accelerator.distributed_type == DistributedType.FSDP:
-            raise UserError('accelerate is set to FSDP, which this release cannot checkpoint; use '
-                            'plain data parallelism (`accelerate launch --multi_gpu`)')
         if config.batch_size % (count * config.accumulate):
             raise UserError(f'batch_size is {config.batch_size}; it must be a multiple of the '
                             f'{count} processes times accumulate {config.accumulate}')
@@ -99,7 +104,7 @@ class LoraTrainer:
             raise UserError(f'task is {config.task!r}; the base {config.base} has prompt rows for '
                             f'{", ".join(self.pipeline.tasks)}')
 
-    def _free_parameters(self) -> list[torch.nn.Parameter]:
+    def _free_parameters(self) -> None:
         transformer = self.pipeline.transformer
         if self.config.method == 'full':
             transformer.requires_grad_(True)
@@ -109,7 +114,19 @@ class LoraTrainer:
                 halve_frozen(transformer)
         if self.config.gradient_checkpointing:
             transformer.enable_gradient_checkpointing()
-        return [p for p in transformer.parameters() if p.requires_grad]
+
+    def _prepare(self) -> None:
+        """Put the network where it learns, whole or this process's share of it."""
+        config, device = self.config, self.accelerator.device
+        if self.is_sharded:
+            shard(self.network, device)
+        else:
+            self.network.to(device)
+        self.parameters = [p for p in self.network.parameters() if p.requires_grad]
+        optimizer = torch.optim.AdamW(self.parameters, lr=config.learning_rate,
+                                      weight_decay=config.weight_decay)
+        self.optimizer = self.accelerator.prepare(optimizer)
+        self.denoiser = self.network if self.is_sharded else self.accelerator.prepare(self.network)
 
     def fit(self) -> Path:
         """Train to the last step; return the LoRA's file, or the model folder of `full`."""
@@ -144,17 +161,22 @@ class LoraTrainer:
             last = index + 1 == len(parts)
             context = nullcontext() if last else self.accelerator.no_sync(self.denoiser)
             with context:
-                weighted, error = flow_matching_loss(self.denoiser, *part, self.schedule)
+                with self._autocast():
+                    weighted, error = flow_matching_loss(self.denoiser, *part, self.schedule)
                 self.accelerator.backward(weighted.mean() / len(parts))
             totals += torch.stack([weighted.mean(), error.mean()]).detach() / len(parts)
         norm = self.accelerator.clip_grad_norm_(self.parameters, self.config.max_grad_norm)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         if self.average is not None:
-            self.average.step(self.parameters)
+            self.average.step(local_parts(self.parameters))
         loss, mse = self.accelerator.reduce(totals, reduction='mean').tolist()
-        return {'loss': loss, 'mse': mse, 'norm': float(norm),
+        return {'loss': loss, 'mse': mse, 'norm': float(whole(norm)),
                 'num_latents': parts[0][0].shape[2], 'learning_rate': self.learning_rate()}
+
+    def _autocast(self):
+        # A share that was put together is forgotten after its block; its rounded copy must be too.
+        return self.accelerator.autocast(AutocastKwargs(cache_enabled=not self.is_sharded))
 
     def learning_rate(self) -> float:
         """Return the rate of the step to come: linear warm-up, then constant."""
@@ -208,30 +230,35 @@ class LoraTrainer:
 
     def look(self) -> None:
         """Measure and draw held-out clips with the averaged weights."""
-        if self.held_out is not None and self.accelerator.is_main_process:
-            with self.accelerator.autocast():
-                self._with_average(lambda: validate(
-                    self.pipeline, self.held_out, self.config, self.run, self.step,
-                    self.trackers))
+        # Where the weights are shared out, nobody can compute alone.
+        if self.held_out is not None and (self.is_sharded or self.accelerator.is_main_process):
+            with self._autocast():
+                figures, image = self._with_average(lambda: validate(
+                    self.pipeline, self.network, self.held_out, self.config))
+            if self.accelerator.is_main_process:
+                keep_validation(self.run, self.step, figures, image, self.trackers)
         self.accelerator.wait_for_everyone()
 
-    def _with_average(self, action) -> None:
+    def _with_average(self, action: Callable[[], Any]) -> Any:
         if self.average is None:
-            action()
-            return
-        self.average.store(self.parameters)
-        self.average.copy_to(self.parameters)
+            return action()
+        parts = local_parts(self.parameters)
+        self.average.store(parts)
+        self.average.copy_to(parts)
         try:
-            action()
+            return action()
         finally:
-            self.average.restore(self.parameters)
+            self.average.restore(parts)
 
     def save(self) -> None:
         """Write checkpoint.pt, whole or not at all."""
+        average = None if self.average is None else self.average.state_dict()
+        if average is not None:
+            average['shadow_params'] = joined(average['shadow_params'], self.parameters)
+        state = whole({'step': self.step, 'parameters': self.parameters, 'average': average,
+                       'optimizer': self.optimizer.state_dict()},
+                      keep=self.accelerator.is_main_process)
         if self.accelerator.is_main_process:
-            state = {'step': self.step, 'parameters': [p.detach().cpu() for p in self.parameters],
-                     'optimizer': self.optimizer.state_dict(),
-                     'average': None if self.average is None else self.average.state_dict()}
             temporary = self.run / 'checkpoint.pt.tmp'
             torch.save(state, temporary)
             os.replace(temporary, self.run / 'checkpoint.pt')
@@ -243,24 +270,40 @@ class LoraTrainer:
         path = self.run / 'checkpoint.pt'
         if not path.is_file():
             raise UserError(f'{path} does not exist; start the run without --resume')
-        state = torch.load(path, map_location=self.accelerator.device, weights_only=True)
+        state = torch.load(path, map_location='cpu', weights_only=True, mmap=True)
         for parameter, saved in zip(self.parameters, state['parameters'], strict=True):
-            parameter.copy_(saved)
+            parameter.copy_(share(saved, parameter))
+        moments = state['optimizer']['state']
+        for index, values in moments.items():
+            moments[index] = {name: share(value, self.parameters[index])
+                              for name, value in values.items()}
         self.optimizer.load_state_dict(state['optimizer'])
-        if self.average is not None and state['average'] is not None:
-            self.average.load_state_dict(state['average'])
+        average = state['average']
+        if self.average is not None and average is not None:
+            average['shadow_params'] = [
+                part.detach() for part in local_parts(
+                    map(share, average['shadow_params'], self.parameters))]
+            self.average.load_state_dict(average)
             self.average.to(self.accelerator.device)
         self.step = state['step']
 
     def export(self) -> Path:
         """Write the averaged weights: lora.safetensors in the released layout, or a model."""
-        lora = self.config.method == 'lora'
-        path = self.run / ('lora.safetensors' if lora else 'model')
-        if self.accelerator.is_main_process:
-            self._with_average(lambda: save_lora(path, self.pipeline.transformer) if lora else
-                               save_whole(path, self.pipeline))
+        path = self.run / ('lora.safetensors' if self.config.method == 'lora' else 'model')
+        self._with_average(lambda: self._write(path))
         self.accelerator.wait_for_everyone()
         return path
+
+    def _write(self, path: Path) -> None:
+        transformer, keep = self.pipeline.transformer, self.accelerator.is_main_process
+        if self.config.method == 'full':
+            trained = whole_transformer(transformer, keep)
+            if keep:
+                save_whole(path, self.pipeline, trained)
+            return
+        matrices = whole(lora_parameters(transformer), keep)
+        if keep:
+            save_lora(path, matrices)
 
 
 def halve_frozen(transformer: torch.nn.Module) -> None:
@@ -270,10 +313,11 @@ def halve_frozen(transformer: torch.nn.Module) -> None:
             module.to(torch.bfloat16)
 
 
-def save_whole(folder: Path, pipeline: DKTPipeline) -> None:
-    """Write the model folder of a pipeline whose transformer was trained."""
+def save_whole(folder: Path, pipeline: DKTPipeline,
+               transformer: WanTransformer3DModel | None = None) -> None:
+    """Write the model folder of a pipeline with its transformer, or another of its form."""
     rows, config = pipeline.prompt_rows, pipeline.config
-    save_model_folder(folder, pipeline.transformer, pipeline.vae, dict(rows.rows),
+    save_model_folder(folder, transformer or pipeline.transformer, pipeline.vae, dict(rows.rows),
                       rows.config.num_text_tokens, default_height=config.default_height,
                       default_width=config.default_width, initial_noise=config.initial_noise,
                       default_num_inference_steps=config.default_num_inference_steps)
@@ -299,6 +343,7 @@ def run_lora(config: LoraTrainConfig, resume: bool = False) -> Path:
         If the run exists and `resume` is not set, or base or data cannot serve.
 
     """
+    config = as_launched(config)
     if not config.base:
         raise UserError('base is empty; give the model folder to train on (`dkt prepare` makes '
                         'one of published files)')
@@ -308,14 +353,13 @@ def run_lora(config: LoraTrainConfig, resume: bool = False) -> Path:
     mixture = open_mixture(_sources(config.data, 'data'))
     held_out = open_mixture(_sources(config.validation, 'validation')) if config.validation \
         else None
-    pipeline = DKTPipeline.from_pretrained(config.base)
-    pipeline.set_progress_bar_config(disable=True)
-    trainer = LoraTrainer(config, pipeline, mixture, held_out,
+    trainer = LoraTrainer(config, open_base(config), mixture, held_out,
                           model_hash(Path(config.base) / 'vae'))
     if resume:
         trainer.resume()
     if trainer.accelerator.is_main_process:
         console.print(f'run: {trainer.run}  processes: {trainer.accelerator.num_processes}  '
+                      f'{"each holds a share of the weights  " if trainer.is_sharded else ""}'
                       f'trained: {sum(p.numel() for p in trainer.parameters):,} values')
     return trainer.fit()
 

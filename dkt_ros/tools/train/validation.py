@@ -14,44 +14,82 @@ from dkt_ros.data.mixture import Mixture
 from dkt_ros.data.scenes import SceneFrame
 from dkt_ros.lora_config import LoraTrainConfig
 from dkt_ros.metrics import affine_gt, average, depth_metrics, normal_metrics
-from dkt_ros.model.causal_vae import temporal_ratio
-from dkt_ros.model.pipeline import DKTPipeline
+from dkt_ros.model.causal_vae import decode_clip, temporal_ratio
+from dkt_ros.model.imaging import to_maps
+from dkt_ros.model.pipeline import FAITHFUL_WINDOW, DKTPipeline
+from dkt_ros.model.sampler import denoise_joint
 from dkt_ros.tools.scoring import class_masks
+from dkt_ros.tools.train.flow import Denoiser
 from dkt_ros.tools.train.latents import target_video
+from dkt_ros.tools.train.trackers import Trackers
 
 SEED = 12345
 MASKS = ('transparent', 'all')
 
 
-def validate(pipeline: DKTPipeline, mixture: Mixture, config: LoraTrainConfig, run: Path,
-             step: int, trackers) -> dict[str, float]:
+def validate(pipeline: DKTPipeline, denoiser: Denoiser, mixture: Mixture,
+             config: LoraTrainConfig) -> tuple[dict[str, float], np.ndarray]:
     """
     Predict a few clips, always the same, and compare them with the truth.
 
     Depth is aligned by one scale and shift a clip, fitted to the truth (protocol affine-gt).
-    Leaves a line in validation.jsonl and samples/STEP.png.
+
+    Returns
+    -------
+    (dict of str to float, (H', W', 3) uint8)
+        Figures, and a picture: a clip a row.
+
     """
     rng = np.random.default_rng(SEED)
     num_frames = temporal_ratio(pipeline.vae) * (config.validation_latents - 1) + 1
     figures, rows = [], []
     for _ in range(config.validation_clips):
         frames = mixture.draw(num_frames, rng).frames()
-        prediction = pipeline(
-            np.stack([item.frame.rgb for item in frames]), config.task, preset='faithful',
-            num_inference_steps=config.num_inference_steps, height=config.height,
-            width=config.width, output_size='working',
-            generator=torch.Generator().manual_seed(SEED)).prediction
+        prediction = predict(pipeline, denoiser, np.stack([item.frame.rgb for item in frames]),
+                             config)
         figures.append(_figures(prediction, frames, config))
         rows.append(_picture(prediction, frames, config))
-    result = average(figures)
+    return average(figures), np.vstack(rows)
+
+
+def keep_validation(run: Path, step: int, result: dict[str, float], image: np.ndarray,
+                    trackers: Trackers) -> None:
+    """Leave a line in validation.jsonl and samples/STEP.png."""
     with open(run / 'validation.jsonl', 'a') as file:
         file.write(json.dumps({'step': step, **result}) + '\n')
-    image = np.vstack(rows)
     (run / 'samples').mkdir(exist_ok=True)
     write_image(run / 'samples' / f'{step:06d}.png', image)
     trackers.figures(result, step, 'validation')
     trackers.picture('samples', image, step)
-    return result
+
+
+@torch.no_grad()
+def predict(pipeline: DKTPipeline, denoiser: Denoiser, frames: np.ndarray,
+            config: LoraTrainConfig) -> np.ndarray:
+    """
+    Predict a clip with the network as it is trained: its LoRA beside the weights, maybe sharded.
+
+    The pipeline itself would fold the weights, which must be whole and merged for that.
+
+    Parameters
+    ----------
+    frames : (T, H, W, 3) uint8
+        R first.
+
+    Returns
+    -------
+    (T, h, w) or (T, h, w, 3) float32
+        Disparity or normals at the size of the training.
+
+    """
+    rgb = pipeline.encode_rgb(frames, config.height, config.width)
+    noise = torch.randn(rgb.shape, generator=torch.Generator().manual_seed(SEED)).to(rgb)
+    latents = denoise_joint(
+        lambda x, timestep, part: denoiser(x, rgb[:, :, part], timestep.to(x).expand(len(x))),
+        noise, pipeline.schedule(config.num_inference_steps, round_timesteps=True),
+        *FAITHFUL_WINDOW)
+    return to_maps(decode_clip(pipeline.vae, latents)[0, :, :len(frames)], config.task,
+                   clamp=True)
 
 
 def _figures(prediction: np.ndarray, frames: list[SceneFrame],
