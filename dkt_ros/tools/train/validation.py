@@ -1,7 +1,6 @@
 """Held-out clips during a run: figures after one fit to the truth, and pictures."""
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import cv2
@@ -18,6 +17,7 @@ from dkt_ros.model.causal_vae import temporal_ratio
 from dkt_ros.model.pipeline import DKTPipeline
 from dkt_ros.tools.scoring import class_masks
 from dkt_ros.tools.train.latents import target_video
+from dkt_ros.tools.train.runs import append_record
 
 SEED = 12345
 MASKS = ('transparent', 'all')
@@ -44,8 +44,7 @@ def validate(pipeline: DKTPipeline, mixture: Mixture, config: LoraTrainConfig, r
         figures.append(_figures(prediction, frames, config))
         rows.append(_picture(prediction, frames, config))
     result = average(figures)
-    with open(run / 'validation.jsonl', 'a') as file:
-        file.write(json.dumps({'step': step, **result}) + '\n')
+    append_record(run / 'validation.jsonl', {'step': step, **result})
     image = np.vstack(rows)
     (run / 'samples').mkdir(exist_ok=True)
     write_image(run / 'samples' / f'{step:06d}.png', image)
