@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from dkt_ros.averaging import shrunk
+
 NUM_HYPOTHESES = 300
 NUM_SCORED = 1200
 # Relative residuals under this are the noise of a good depth camera.
@@ -199,8 +201,7 @@ def _masked_blur(values: np.ndarray, mask: np.ndarray, sigma_px: float) -> np.nd
     """Average over the mask; fades to 0 where the mask is scarce. All at a quarter of the size."""
     height, width = values.shape
     small = (max(width // 4, 1), max(height // 4, 1))
-    weights = cv2.resize(mask.astype(np.float32), small, interpolation=cv2.INTER_AREA)
-    sums = cv2.resize(values.astype(np.float32), small, interpolation=cv2.INTER_AREA)
+    weights, sums = shrunk(mask, small), shrunk(values, small)
     sigma = max(sigma_px / 4.0, 0.5)
     weights = cv2.GaussianBlur(weights, (0, 0), sigma, borderType=cv2.BORDER_CONSTANT)
     sums = cv2.GaussianBlur(sums, (0, 0), sigma, borderType=cv2.BORDER_CONSTANT)

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 
 from dkt_ros.anchor import near_holes
+from dkt_ros.averaging import shrunk, spread
 from dkt_ros.config import FusionConfig
 from dkt_ros.relief import standing
 
@@ -59,8 +60,8 @@ def shrink_sensor(sensor_depth: np.ndarray, width: int, height: int) -> np.ndarr
     size, invalid = (width, height), np.isnan(sensor_depth)
     if sensor_depth.shape == (height, width):
         return sensor_depth
-    share = _shrunk(~invalid, size)
-    mean = _shrunk(np.where(invalid, np.float32(0), sensor_depth), size)
+    share = shrunk(~invalid, size)
+    mean = shrunk(np.where(invalid, np.float32(0), sensor_depth), size)
     sample = cv2.resize(sensor_depth, size, interpolation=cv2.INTER_NEAREST_EXACT)
     mean = mean / np.where(share < 0.5, np.float32(np.nan), share)
     return np.where(np.abs(sample - mean) > 0.02 * mean, sample, mean)
@@ -234,18 +235,18 @@ def _border_factor(sensor: np.ndarray, depth: np.ndarray, mask: np.ndarray, weak
         ratio = np.where(mask, np.float32(np.nan), sensor / depth - 1)
     # Behind the model it may be glass that was not noticed.
     good = (ratio > -1.5 * weak) & (ratio < 0.7 * weak)
-    weight = _shrunk(good, small)
-    ratios, depths = (_shrunk(np.where(good, values, 0), small) for values in (ratio, depth))
+    weight = shrunk(good, small)
+    ratios, depths = (shrunk(np.where(good, values, 0), small) for values in (ratio, depth))
     here = cv2.resize(depth, small, interpolation=cv2.INTER_NEAREST)
     factor, left = np.zeros_like(here), np.ones_like(here)
     for blend in BLENDS:
         radius = max(1, round(blend * small[0] / 640))
-        total = np.maximum(_spread(weight, radius), 1e-6)
+        total = np.maximum(spread(weight, radius), 1e-6)
         with np.errstate(invalid='ignore'):
-            apart = np.abs(_spread(depths, radius) / total / here - 1)
+            apart = np.abs(spread(depths, radius) / total / here - 1)
         same = np.nan_to_num(np.clip(1 - apart / np.float32(0.03), 0, 1))
         share = left * same * total / (total + np.float32(0.02))
-        factor += share * _spread(ratios, radius) / total
+        factor += share * spread(ratios, radius) / total
         left -= share
     return cv2.resize(1 + factor, (width, height), interpolation=cv2.INTER_LINEAR)
 
@@ -289,15 +290,6 @@ def _nearest(pixels: np.ndarray, here: np.ndarray) -> tuple[np.ndarray, np.ndarr
     found = np.flatnonzero(pixels)
     index[labels.reshape(-1)[found]] = found
     return away.reshape(-1)[here], index[labels.reshape(-1)[here]]
-
-
-def _shrunk(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    return cv2.resize(values.astype(np.float32), size, interpolation=cv2.INTER_AREA)
-
-
-def _spread(values: np.ndarray, radius: int) -> np.ndarray:
-    size = (2 * radius + 1, 2 * radius + 1)
-    return cv2.blur(cv2.blur(values.astype(np.float32), size), size)
 
 
 def _square(radius: float) -> np.ndarray:

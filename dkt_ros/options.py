@@ -109,6 +109,18 @@ class Config:
         return dataclasses.asdict(self)
 
 
+def nest(values: dict[str, Any]) -> dict[str, Any]:
+    """Turn dotted names into nested dictionaries."""
+    tree: dict[str, Any] = {}
+    for name, value in values.items():
+        *parents, leaf = name.split('.')
+        branch = tree
+        for parent in parents:
+            branch = branch.setdefault(parent, {})
+        branch[leaf] = value
+    return tree
+
+
 def coerce(name: str, value: Any, kind: Any) -> Any:
     """Return `value` as type `kind` where that loses nothing, else raise UserError."""
     if typing.get_origin(kind) in (typing.Union, types.UnionType):

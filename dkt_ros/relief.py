@@ -9,6 +9,8 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from dkt_ros.averaging import shrunk, spread
+
 # A surface is smooth if it is bent by at most this many times what trusted surfaces usually are.
 SMOOTH = 2.0
 # What surrounds a thing is looked for within this radius, as a share of the width.
@@ -110,8 +112,8 @@ def _surroundings(sensor: np.ndarray, kept: np.ndarray) -> np.ndarray:
     """
     height, width = sensor.shape
     small = (max(width // 4, 1), max(height // 4, 1))
-    share = _shrunk(kept, small)
-    inverse = _shrunk(np.where(kept, 1 / np.where(kept, sensor, np.float32(1)), 0), small)
+    share = shrunk(kept, small)
+    inverse = shrunk(np.where(kept, 1 / np.where(kept, sensor, np.float32(1)), 0), small)
     inverse /= np.maximum(share, np.float32(1e-6))
     result = np.full(inverse.shape, np.inf, np.float32)
     for _ in range(3):
@@ -124,21 +126,12 @@ def _local_planes(values: np.ndarray, weights: np.ndarray, radius: int) -> np.nd
     """Return what a weighted plane, fitted around each pixel, is there (H, W)."""
     rows, columns = np.indices(values.shape, dtype=np.float32) / radius
     basis = [np.ones_like(values), columns, rows]
-    products = {(i, j): _spread(weights * basis[i] * basis[j], radius)
+    products = {(i, j): spread(weights * basis[i] * basis[j], radius)
                 for i in range(3) for j in range(i, 3)}
     normal = np.stack([np.stack([products[min(i, j), max(i, j)] for j in range(3)], -1)
                        for i in range(3)], -2)
-    right = np.stack([_spread(weights * values * b, radius) for b in basis], -1)
+    right = np.stack([spread(weights * values * b, radius) for b in basis], -1)
     # Without pixels around, far away; with few, level.
     normal += np.diag(np.float32([1e-6, 1e-3, 1e-3]))
     plane = np.linalg.solve(normal.astype(np.float64), right[..., None].astype(np.float64))[..., 0]
     return np.einsum('hwi,ihw->hw', plane, np.stack(basis)).astype(np.float32)
-
-
-def _shrunk(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    return cv2.resize(values.astype(np.float32), size, interpolation=cv2.INTER_AREA)
-
-
-def _spread(values: np.ndarray, radius: int) -> np.ndarray:
-    size = (2 * radius + 1, 2 * radius + 1)
-    return cv2.blur(cv2.blur(values.astype(np.float32), size), size)

@@ -9,6 +9,7 @@ import pytest
 o3d = pytest.importorskip('open3d', reason='open3d is not installed (extra: grasp)')
 
 from dkt_ros.camera import PinholeCamera  # noqa: E402
+from dkt_ros.tools.grasp_sim.views import look_at  # noqa: E402
 
 CAMERA = PinholeCamera(320, 240, 335.0, 335.0, 159.5, 119.5)
 
@@ -92,23 +93,12 @@ def placed(mesh, x=0.0, y=0.0, yaw=0.0, lying=False, lift=0.0):
     return vertices @ turn.T + [x, y, lift], triangles
 
 
-def look_at(eye, target=(0, 0, 0.03)):
-    forward = np.subtract(target, eye)
-    forward = forward / np.linalg.norm(forward)
-    right = np.cross(forward, [0, 0, 1])
-    right /= np.linalg.norm(right)
-    pose = np.eye(4)
-    pose[:3, :3] = np.stack([right, np.cross(forward, right), forward], axis=1)
-    pose[:3, 3] = eye
-    return pose
-
-
 def view(meshes, elevation_deg=40.0, azimuth_deg=0.0, distance=0.55, noise=0.0, camera=CAMERA,
          table=True, seed=0):
     """Render the points of a camera that looks at the middle of the table."""
     e, a = np.radians([elevation_deg, azimuth_deg])
     eye = distance * np.array([np.cos(e) * np.cos(a), np.cos(e) * np.sin(a), np.sin(e)])
-    pose = look_at(eye)
+    pose = look_at(eye, (0, 0, 0.03))
     scene = o3d.t.geometry.RaycastingScene()
     for vertices, triangles in meshes:
         scene.add_triangles(vertices.astype(np.float32), triangles.astype(np.uint32))

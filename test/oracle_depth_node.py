@@ -1,15 +1,12 @@
 """The depth node with the truth of the bundled clip in the place of the model, as a process."""
-import contextlib
-import sys
 import zlib
 
 import numpy as np
-import rclpy
-from rclpy.executors import ExternalShutdownException
 
 from dkt_ros.data.clips import open_clip
 from dkt_ros.frame import DepthEstimate
 from dkt_ros.nodes.depth_node import DepthNode
+from dkt_ros.nodes.lifecycle import run
 from dkt_ros.resources import share_path
 
 
@@ -58,14 +55,5 @@ class Oracle:
         pass
 
 
-def main() -> None:
-    rclpy.init(args=sys.argv)
-    node = DepthNode(Oracle())
-    with contextlib.suppress(KeyboardInterrupt, ExternalShutdownException):
-        rclpy.spin(node)
-    node.destroy_node()
-    rclpy.try_shutdown()
-
-
 if __name__ == '__main__':
-    main()
+    run(lambda: DepthNode(Oracle()))

@@ -121,6 +121,19 @@ class Graph:
         self.context.try_shutdown()
 
 
+def makers_of(kind):
+    """Yield a function that makes benches of a kind, for a fixture; then close their graphs."""
+    made = []
+
+    def make(*args, **kwargs):
+        made.append(kind(*args, **kwargs))
+        return made[-1]
+
+    yield make
+    for graph in {item.graph for item in made}:
+        graph.close()
+
+
 class FakeCamera:
     """Publishes frames as a camera would, on the inputs of depth_node."""
 
@@ -144,7 +157,6 @@ class FakeCamera:
         self.depth.publish(messages.array_to_image(messages.depth_to_millimetres(depth), '16UC1',
                                                    header))
         self.color.publish(messages.array_to_image(rgb, 'rgb8', header))
-
 
 
 class StubPerception:

@@ -10,8 +10,9 @@ from scene_factory import make_scene
 from dkt_ros.ablate_config import AblateConfig
 from dkt_ros.config import PerceptionConfig
 from dkt_ros.errors import UserError
+from dkt_ros.options import nest
 from dkt_ros.resources import share_path
-from dkt_ros.tools.ablate import Cell, cells_of, measure_cell, nested, run_ablate
+from dkt_ros.tools.ablate import Cell, cells_of, measure_cell, run_ablate
 
 AXES = {'window': {'image': {'stream.preset': 'image'}, 'long': {'stream.preset': 'long'}},
         'clips': {'stills': {'train.max_clip_latents': 1}}}
@@ -50,7 +51,7 @@ def test_every_cell_is_measured_once_and_kept(tmp_path):
 
 
 def test_dotted_names():
-    assert nested({'a.b': 1, 'a.c': 2, 'd': 3}) == {'a': {'b': 1, 'c': 2}, 'd': 3}
+    assert nest({'a.b': 1, 'a.c': 2, 'd': 3}) == {'a': {'b': 1, 'c': 2}, 'd': 3}
     assert Cell('a b', 'x/y', {}).slug == 'a_b-x_y'
 
 
@@ -69,7 +70,7 @@ def test_the_shipped_study_changes_options_that_exist():
     assert len(config.axes) >= 3
     for cell in cells_of(config):
         options = {k: v for k, v in cell.changes.items() if k not in ('mode', 'model')}
-        PerceptionConfig.from_dict(nested(options))
+        PerceptionConfig.from_dict(nest(options))
 
 
 def test_cells_for_real(tmp_path):

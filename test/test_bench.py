@@ -16,7 +16,6 @@ from dkt_ros.stream import StreamStats
 from dkt_ros.tools import bench
 from dkt_ros.tools.bench import (
     camera_ages,
-    measure_preset,
     rss_growth,
     run_bench_stream,
     summarise,
@@ -66,7 +65,7 @@ def test_speed_is_that_of_whole_windows_after_warm_up():
 
 def test_bench_of_a_toy_model(model, tmp_path, monkeypatch):
     torch.set_num_threads(1)
-    monkeypatch.setattr(bench, '_in_own_process', measure_preset)
+    monkeypatch.setattr(bench, 'in_own_process', lambda measure, *given: measure(*given))
     config = BenchConfig(clip=str(make_scene(tmp_path / 'scene')), num_frames=14, width=80,
                              height=60)
     console = Console(file=io.StringIO(), width=100)

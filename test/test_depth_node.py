@@ -9,7 +9,7 @@ pytest.importorskip('rclpy')
 from depth_bench import FAILURE, MS, SUCCESS, Bench, stamps_of  # noqa: E402
 from rclpy.parameter import Parameter  # noqa: E402
 from rclpy.qos import ReliabilityPolicy  # noqa: E402
-from ros_graph import CAMERA, Graph, StubBackend, wait_until  # noqa: E402
+from ros_graph import CAMERA, Graph, StubBackend, makers_of, wait_until  # noqa: E402
 from sensor_msgs.msg import CameraInfo, Image  # noqa: E402
 
 from dkt_ros.nodes import messages  # noqa: E402
@@ -22,15 +22,7 @@ pytestmark = pytest.mark.ros
 
 @pytest.fixture
 def bench():
-    made = []
-
-    def make(*args, **kwargs):
-        made.append(Bench(*args, **kwargs))
-        return made[-1]
-
-    yield make
-    for item in made:
-        item.graph.close()
+    yield from makers_of(Bench)
 
 
 def test_every_topic_at_the_stamp_and_frame_of_the_image(bench):

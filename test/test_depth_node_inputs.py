@@ -8,7 +8,7 @@ from depth_bench import MS, START_NS, SUCCESS, Bench, stamps_of  # noqa: E402
 from rclpy.context import Context  # noqa: E402
 from rclpy.node import Node  # noqa: E402
 from rclpy.qos import QoSProfile, ReliabilityPolicy  # noqa: E402
-from ros_graph import CAMERA, wait_until  # noqa: E402
+from ros_graph import CAMERA, makers_of, wait_until  # noqa: E402
 from rosgraph_msgs.msg import Clock  # noqa: E402
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2  # noqa: E402
 
@@ -20,15 +20,7 @@ pytestmark = pytest.mark.ros
 
 @pytest.fixture
 def bench():
-    made = []
-
-    def make(*args, **kwargs):
-        made.append(Bench(*args, **kwargs))
-        return made[-1]
-
-    yield make
-    for item in made:
-        item.graph.close()
+    yield from makers_of(Bench)
 
 
 def uncalibrated(stamp):

@@ -17,7 +17,7 @@ from grasp_scenes import CAMERA, box, cylinder, placed, prove, view  # noqa: E40
 from rclpy.lifecycle import TransitionCallbackReturn  # noqa: E402
 from rclpy.parameter import Parameter  # noqa: E402
 from rclpy.qos import ReliabilityPolicy  # noqa: E402
-from ros_graph import Graph, wait_until  # noqa: E402
+from ros_graph import Graph, makers_of, wait_until  # noqa: E402
 from scipy.spatial.transform import Rotation  # noqa: E402
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2, PointField  # noqa: E402
 from std_srvs.srv import Trigger  # noqa: E402
@@ -96,15 +96,7 @@ class Bench:
 
 @pytest.fixture
 def bench():
-    made = []
-
-    def make(*args, **kwargs):
-        made.append(Bench(*args, **kwargs))
-        return made[-1]
-
-    yield make
-    for graph in {item.graph for item in made}:
-        graph.close()
+    yield from makers_of(Bench)
 
 
 def test_a_cloud_becomes_grasps_on_every_topic(bench, scene):

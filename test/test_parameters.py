@@ -8,7 +8,8 @@ from ros_graph import Graph  # noqa: E402
 
 from dkt_ros.config import DepthNodeConfig  # noqa: E402
 from dkt_ros.errors import UserError  # noqa: E402
-from dkt_ros.nodes.parameters import NodeParameters, nest, options_of  # noqa: E402
+from dkt_ros.nodes.parameters import NodeParameters, options_of  # noqa: E402
+from dkt_ros.options import nest  # noqa: E402
 
 pytestmark = pytest.mark.ros
 

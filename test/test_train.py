@@ -68,7 +68,8 @@ def toy_config(tmp_path, scenes, **changes):
                'transformer': DIT.to_dict(),
                'stages': [{'kind': 'vae', **stage}, {'kind': 'flow', **stage},
                           {'kind': 'e2e', **stage, 'optimizer': 'muon'},
-                          {'kind': 'e2e', **stage, 'num_frames': 5, 'drift_share': 0.5, 'stills': 2}]}
+                          {'kind': 'e2e', **stage, 'num_frames': 5, 'drift_share': 0.5,
+                           'stills': 2}]}
     return TrainConfig.from_dict({**options, **changes})
 
 

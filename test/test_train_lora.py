@@ -207,19 +207,13 @@ def test_broken_clips_are_drawn_again(root, tmp_path, caplog):
                              data=[{'path': str(tmp_path / 'scenes')}]))
 
 
-def test_the_recipe_is_chosen_by_the_file(root, tmp_path):
+@pytest.mark.parametrize('text, words', [
+    ('recipe: magic', "'magic'"), ('recipe: lora\nrnak: 3', "did you mean 'rank'"),
+    ('recipe: lora', 'base is empty|no training data'), ('stages: []', 'no training data')])
+def test_the_recipe_is_chosen_by_the_file(tmp_path, text, words):
     path = tmp_path / 'run.yaml'
-    path.write_text('recipe: magic\n')
-    with pytest.raises(UserError, match="'magic'"):
-        run_recipe(path)
-    path.write_text('recipe: lora\nrnak: 3\n')
-    with pytest.raises(UserError, match="did you mean 'rank'"):
-        run_recipe(path)
-    path.write_text('recipe: lora\n')
-    with pytest.raises(UserError, match='base is empty|no training data'):
-        run_recipe(path)
-    path.write_text('stages: []\n')
-    with pytest.raises(UserError, match='no training data'):
+    path.write_text(text)
+    with pytest.raises(UserError, match=words):
         run_recipe(path)
 
 

@@ -8,14 +8,9 @@ r"""
 """
 from __future__ import annotations
 
-import contextlib
+from typing import Any
 
-import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
-from rclpy.clock import Clock
-from rclpy.clock_type import ClockType
-from rclpy.executors import ExternalShutdownException
-from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 
 from dkt_ros.config import DepthNodeConfig
 from dkt_ros.frame import DepthEstimate
@@ -23,16 +18,14 @@ from dkt_ros.nodes.backend import Backend, ModelBackend
 from dkt_ros.nodes.diagnostics import StreamStats
 from dkt_ros.nodes.engine import Engine
 from dkt_ros.nodes.inputs import Inputs
+from dkt_ros.nodes.lifecycle import NAMESPACE, ManagedNode, run
 from dkt_ros.nodes.outputs import Outputs
 from dkt_ros.nodes.pairing import Pair
 from dkt_ros.nodes.parameters import NodeParameters
 from dkt_ros.nodes.report import Report
 
-NAMESPACE = 'dkt'
-SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 
-
-class DepthNode(LifecycleNode):
+class DepthNode(ManagedNode):
     """
     RGB and the camera's own depth in; the model's metric depth, normals, mask and points out.
 
@@ -64,85 +57,37 @@ class DepthNode(LifecycleNode):
         self.stats = StreamStats()
         self._options = NodeParameters(self, DepthNodeConfig(), self._is_configured,
                                           self._on_change)
-        self._report = Report(self)
-        self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 1)
-        # Wall time: with use_sim_time these must run before the first /clock, and while it rests.
-        self._wall = Clock(clock_type=ClockType.STEADY_TIME)
-        self.create_timer(1.0, self._diagnose, clock=self._wall)
+        self.report = Report(self)
         self.create_timer(0.1, self._tick, clock=self._wall)
-        if self.get_parameter('autostart').value:
-            self._start_timer = self.create_timer(0.0, self._autostart, clock=self._wall)
+        self._begin()
 
-    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Check the parameters, load the weights, announce the topics."""
-        try:
-            self.config = self._options.config()
-            self.get_logger().info(f'loading model {self.config.model}')
-            self._backend.load(self.config)
-            self._outputs = Outputs(self, self.config)
-            self.engine = Engine(self._backend, self.config, self._publish,
-                                 self._outputs.fields, self.stats, self._report.unusable)
-        # Whatever a damaged file makes a library raise, the answer is FAILURE and a sentence.
-        except Exception as error:  # noqa: BLE001
-            self._report.configure_failed(error)
-            self._release()
-            return FAILURE
-        self._report.reached('configured')
-        return super().on_configure(state)
+    def _configure(self) -> None:
+        self.config = self._options.config()
+        self.get_logger().info(f'loading model {self.config.model}')
+        self._backend.load(self.config)
+        self._outputs = Outputs(self, self.config)
+        self.engine = Engine(self._backend, self.config, self._publish,
+                             self._outputs.fields, self.stats, self.report.unusable)
 
-    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Subscribe to the camera."""
+    def _subscribe(self) -> None:
         self.engine.restart('activated')
-        try:
-            self._inputs = Inputs(self, self.config, self._on_pair, self._wall, self.stats)
-        # A topic that exists with another type, a QoS override that is none: RuntimeError.
-        except Exception as error:  # noqa: BLE001
-            self._report.activate_failed(error)
-            return FAILURE
-        self._report.reached('active')
-        return super().on_activate(state)
+        self._inputs = Inputs(self, self.config, self._on_pair, self._wall, self.stats)
 
-    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Stop listening at once; a computation under way ends unheard."""
-        self._inputs.destroy()
-        self._inputs = None
-        self.engine.restart('deactivated')
-        return super().on_deactivate(state)
-
-    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Free the model and take the topics off the graph."""
-        self._release()
-        return super().on_cleanup(state)
-
-    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Free everything from any state."""
-        self._release()
-        return super().on_shutdown(state)
-
-    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Free everything, so that configure can be tried again."""
-        self._release()
-        return SUCCESS
-
-    def destroy_node(self) -> None:
-        """Stop the thread before the publishers go."""
-        self._release()
-        super().destroy_node()
-
-    def _release(self) -> None:
+    def _unsubscribe(self) -> None:
         if self._inputs is not None:
             self._inputs.destroy()
+            self._inputs = None
+        if self.engine is not None:
+            self.engine.restart('deactivated')
+
+    def _release(self) -> None:
+        self._unsubscribe()
         if self.engine is not None:
             self.engine.close(timeout_s=0.3)
         if self._outputs is not None:
             self._outputs.destroy()
-        self._inputs = self.engine = self._outputs = None
+        self.engine = self._outputs = None
         self._backend.release()
-
-    def _autostart(self) -> None:
-        self.destroy_timer(self._start_timer)
-        if self.trigger_configure() == SUCCESS:
-            self.trigger_activate()
 
     def _is_configured(self) -> bool:
         return self.engine is not None
@@ -175,22 +120,13 @@ class DepthNode(LifecycleNode):
         if self._inputs is not None:
             self.engine.tick()
 
-    def _diagnose(self) -> None:
-        stamp = self.get_clock().now().to_msg()
-        self._diagnostics.publish(self._report.message(
-            stamp, self._inputs, self.engine, self.stats))
+    def _diagnostics_at(self, stamp: Any) -> DiagnosticArray:
+        return self.report.message(stamp, self._inputs, self.engine, self.stats)
 
 
 def main(args: list[str] | None = None) -> None:
     """Run the node until it is interrupted."""
-    rclpy.init(args=args)
-    node = DepthNode()
-    try:
-        with contextlib.suppress(KeyboardInterrupt, ExternalShutdownException):
-            rclpy.spin(node)
-    finally:
-        node.destroy_node()
-        rclpy.try_shutdown()
+    run(DepthNode, args)
 
 
 if __name__ == '__main__':

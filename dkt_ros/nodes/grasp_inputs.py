@@ -6,9 +6,8 @@ from collections import deque
 from dataclasses import dataclass, replace
 
 import numpy as np
-import rclpy
 from rclpy.lifecycle import LifecycleNode
-from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy, qos_check_compatible
+from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
@@ -16,8 +15,8 @@ from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 from dkt_ros.grasp.config import GraspNodeConfig
 from dkt_ros.nodes import messages
 from dkt_ros.nodes.clouds import read_points
-from dkt_ros.nodes.diagnostics import InputWatch, silence_reason
-from dkt_ros.nodes.inputs import profiles_path
+from dkt_ros.nodes.diagnostics import InputWatch
+from dkt_ros.nodes.inputs import silence
 
 INPUT_QOS = dict(history=HistoryPolicy.KEEP_LAST, depth=2,
                  reliability=ReliabilityPolicy.BEST_EFFORT)
@@ -174,12 +173,6 @@ class GraspInputs:
 
     def _silence(self, topic: str) -> str:
         watch, qos = self._watches[topic]
-        publishers = self._node.get_publishers_info_by_topic(watch.topic)
-        if not publishers:
-            return (f'{watch.topic} has no publisher: start depth_node, or remap `{topic}` of '
-                    'grasp_node to the topic of your camera')
-        fastdds = 'fastrtps' in rclpy.get_rmw_implementation_identifier()
-        reason = silence_reason(watch, publishers, qos, qos_check_compatible, profiles_path(),
-                                fastdds)
-        return (f'{watch.topic} has {len(publishers)} publisher(s) and no message came lately: '
-                f'{reason}; depth_node publishes no points while its anchor is not locked')
+        cure = f'start depth_node, or remap `{topic}` of grasp_node to the topic of your camera'
+        return silence(self._node, watch, qos, 'lately', cure,
+                       'depth_node publishes no points while its anchor is not locked')

@@ -6,16 +6,11 @@ r"""
 """
 from __future__ import annotations
 
-import contextlib
 import json
+from typing import Any
 
-import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PoseArray
-from rclpy.clock import Clock
-from rclpy.clock_type import ClockType
-from rclpy.executors import ExternalShutdownException
-from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.qos import QoSProfile
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import PointCloud2
@@ -27,18 +22,17 @@ from dkt_ros.nodes import grasp_messages, messages
 from dkt_ros.nodes.grasp_inputs import GraspInputs
 from dkt_ros.nodes.grasp_planning import Answer, GraspPlanning
 from dkt_ros.nodes.grasp_report import GraspReport
+from dkt_ros.nodes.lifecycle import NAMESPACE, ManagedNode, run
 from dkt_ros.nodes.moveit import MoveItInterfaces
 from dkt_ros.nodes.outputs import OUTPUT_QOS
 from dkt_ros.nodes.parameters import NodeParameters
 from dkt_ros.nodes.transforms import Transforms
 from dkt_ros.nodes.worker import Worker
 
-NAMESPACE = 'dkt'
-SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 TOPICS = {'grasps': PoseArray, 'grasp_candidates': PointCloud2, 'grasp_markers': MarkerArray}
 
 
-class GraspNode(LifecycleNode):
+class GraspNode(ManagedNode):
     """
     Plans 6-DoF grasps of unknown things for a parallel jaw.
 
@@ -70,73 +64,43 @@ class GraspNode(LifecycleNode):
         self._options = NodeParameters(self, GraspNodeConfig(),
                                        lambda: self.planning is not None, self._on_change)
         self.report = GraspReport(self)
-        self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 1)
         self.create_service(Trigger, 'plan', self._on_plan)
-        # Wall time: with use_sim_time these must run before the first /clock, and while it rests.
-        self._wall = Clock(clock_type=ClockType.STEADY_TIME)
-        self.create_timer(1.0, self._diagnose, clock=self._wall)
-        if self.get_parameter('autostart').value:
-            self._start_timer = self.create_timer(0.0, self._autostart, clock=self._wall)
+        self._begin()
 
-    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Check the parameters, read the gripper, announce the topics."""
-        try:
-            self.config = self._options.config()
-            self.planning = GraspPlanning(self.config)
-            self._topics = {
-                topic: self.create_lifecycle_publisher(
-                    kind, topic, QoSProfile(**OUTPUT_QOS),
-                    qos_overriding_options=QoSOverridingOptions.with_default_policies())
-                for topic, kind in TOPICS.items()}
-            self._moveit = MoveItInterfaces(self, self.answer, self.config.collision.approach_m)
-        # Whatever a library raises on a damaged file, the answer is FAILURE and a sentence.
-        except Exception as error:  # noqa: BLE001
-            self.report.failed('configure', error)
-            self._release()
-            return FAILURE
-        self.report.reached('configured')
-        return super().on_configure(state)
+    def _configure(self) -> None:
+        self.config = self._options.config()
+        self.planning = GraspPlanning(self.config)
+        self._topics = {
+            topic: self.create_lifecycle_publisher(
+                kind, topic, QoSProfile(**OUTPUT_QOS),
+                qos_overriding_options=QoSOverridingOptions.with_default_policies())
+            for topic, kind in TOPICS.items()}
+        self._moveit = MoveItInterfaces(self, self.answer, self.config.collision.approach_m)
 
-    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Subscribe, and plan at a rate if wanted."""
-        try:
-            self._transforms = Transforms(self, self.config.transform)
-            self.inputs = GraspInputs(self, self.config)
-        # A topic that exists with another type, a QoS override that is none: RuntimeError.
-        except Exception as error:  # noqa: BLE001
-            self.report.failed('activate', error)
-            self._unsubscribe()
-            return FAILURE
+    def _subscribe(self) -> None:
+        self._transforms = Transforms(self, self.config.transform)
+        self.inputs = GraspInputs(self, self.config)
         self._planned = 0
         self._worker = Worker(lambda _: self.answer(), self.report.broke, 1)
         self._set_rate()
-        self.report.reached('active')
-        return super().on_activate(state)
 
-    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Stop listening; a plan under way ends unheard."""
+    def _unsubscribe(self) -> None:
+        if self._timer is not None:
+            self.destroy_timer(self._timer)
+        for part in (self.inputs, self._transforms):
+            if part is not None:
+                part.destroy()
+        if self._worker is not None:
+            self._worker.stop(0.3)
+        self.inputs = self._transforms = self._timer = self._worker = None
+
+    def _release(self) -> None:
         self._unsubscribe()
-        return super().on_deactivate(state)
-
-    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Take the topics off the graph."""
-        self._release()
-        return super().on_cleanup(state)
-
-    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Free everything from any state."""
-        self._release()
-        return super().on_shutdown(state)
-
-    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Free everything, so that configure can be tried again."""
-        self._release()
-        return SUCCESS
-
-    def destroy_node(self) -> None:
-        """Stop the thread before the publishers go."""
-        self._release()
-        super().destroy_node()
+        for publisher in self._topics.values():
+            self.destroy_publisher(publisher)
+        if self._moveit is not None:
+            self._moveit.destroy()
+        self._topics, self._moveit, self.planning = {}, None, None
 
     def answer(self) -> Answer:
         """Plan on the newest cloud and publish; never raises."""
@@ -200,45 +164,13 @@ class GraspNode(LifecycleNode):
             self._timer = self.create_timer(1.0 / self.config.rate_hz, self._on_tick,
                                             clock=self._wall)
 
-    def _unsubscribe(self) -> None:
-        if self._timer is not None:
-            self.destroy_timer(self._timer)
-        for part in (self.inputs, self._transforms):
-            if part is not None:
-                part.destroy()
-        if self._worker is not None:
-            self._worker.stop(0.3)
-        self.inputs = self._transforms = self._timer = self._worker = None
-
-    def _release(self) -> None:
-        self._unsubscribe()
-        for publisher in self._topics.values():
-            self.destroy_publisher(publisher)
-        if self._moveit is not None:
-            self._moveit.destroy()
-        self._topics, self._moveit, self.planning = {}, None, None
-
-    def _autostart(self) -> None:
-        self.destroy_timer(self._start_timer)
-        if self.trigger_configure() == SUCCESS:
-            self.trigger_activate()
-
-    def _diagnose(self) -> None:
-        stamp = self.get_clock().now().to_msg()
-        self._diagnostics.publish(self.report.message(
-            stamp, self.planning is not None, self.inputs))
+    def _diagnostics_at(self, stamp: Any) -> DiagnosticArray:
+        return self.report.message(stamp, self.planning is not None, self.inputs)
 
 
 def main(args: list[str] | None = None) -> None:
     """Run the node until it is interrupted."""
-    rclpy.init(args=args)
-    node = GraspNode()
-    try:
-        with contextlib.suppress(KeyboardInterrupt, ExternalShutdownException):
-            rclpy.spin(node)
-    finally:
-        node.destroy_node()
-        rclpy.try_shutdown()
+    run(GraspNode, args)
 
 
 if __name__ == '__main__':

@@ -11,11 +11,10 @@ from dkt_ros.grasp.planner import GraspPlan
 from dkt_ros.nodes.diagnostics import ERROR, OK, WARN, make_array, make_status, memory_mb
 from dkt_ros.nodes.grasp_inputs import GraspInputs
 from dkt_ros.nodes.grasp_planning import Answer
+from dkt_ros.nodes.lifecycle import REPEAT_S, StateReport
 
-REPEAT_S = 10.0
 
-
-class GraspReport:
+class GraspReport(StateReport):
     """
     Sentences and statuses of one node.
 
@@ -27,23 +26,10 @@ class GraspReport:
     """
 
     def __init__(self, node: LifecycleNode) -> None:
-        self._name = node.get_fully_qualified_name().lstrip('/')
-        self._logger = node.get_logger()
+        super().__init__(node)
         self._lock = threading.Lock()
-        self._failure = ''
         self._last: Answer | None = None
         self._counts = {'plans': 0, 'plans_without_grasp': 0}
-
-    def reached(self, state: str) -> None:
-        """Say which state was reached; an earlier failure is forgotten."""
-        self._failure = ''
-        self._logger.info(state)
-
-    def failed(self, transition: str, error: Exception) -> None:
-        """Say why a transition failed."""
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        self._failure = f'{transition} failed: {lines[0]}'
-        self._logger.error(self._failure)
 
     def unavailable(self, configured: bool) -> Answer:
         """Return the answer of a node that is not active."""
@@ -73,10 +59,7 @@ class GraspReport:
         """Build the diagnostics of this moment."""
         statuses = [self._plan_status(configured, inputs is not None)]
         if inputs is not None:
-            problems = inputs.problems()
-            statuses.append(make_status(
-                f'{self._name}: inputs', WARN if problems else OK,
-                '; '.join(problems) or 'all inputs arrive', inputs.counts()))
+            statuses.append(self._input_status(inputs.problems(), inputs.counts()))
         return make_array(stamp, statuses)
 
     def _plan_status(self, configured: bool, active: bool) -> DiagnosticStatus:

@@ -105,7 +105,9 @@ class Inputs:
                   if watch.silent_for(now) >= self._silent_after_s
                   and (watch is not self._depth_watch or self.pairer.wants_depth)]
         if silent:
-            return [self._silence(watch, qos) for watch, qos in silent]
+            return [silence(self._node, watch, qos, f'for {self._silent_after_s:g} s',
+                            'start the camera, or remap the input to the topic of your camera')
+                    for watch, qos in silent]
         return self._pairing_problems()
 
     def _subscribe(self, topic: str, transport: str, add: Callable) -> InputWatch:
@@ -147,17 +149,6 @@ class Inputs:
             self._pairs_without_depth = self._pairs_without_depth + 1 if missing else 0
             self._on_pair(pair)
 
-    def _silence(self, watch: InputWatch, qos: QoSProfile) -> str:
-        publishers = self._node.get_publishers_info_by_topic(watch.topic)
-        if not publishers:
-            return (f'{watch.topic} has no publisher: start the camera, or remap the input to the '
-                    'topic of your camera')
-        fastdds = 'fastrtps' in rclpy.get_rmw_implementation_identifier()
-        reason = silence_reason(watch, publishers, qos, qos_check_compatible, profiles_path(),
-                                fastdds)
-        return (f'{watch.topic} has {len(publishers)} publisher(s) and no message came for '
-                f'{self._silent_after_s:g} s: {reason}')
-
     def _pairing_problems(self) -> list[str]:
         if self._pairs_without_depth < 10:
             return []
@@ -166,6 +157,35 @@ class Inputs:
         return [f'colour and depth arrive but never pair: their nearest stamps differ by {how_far}'
                 f', input.slop_s allows {self.pairer.slop_ns * 1e-9:g} s; let the camera '
                 'synchronise them (realsense-ros: enable_sync:=true) or raise input.slop_s']
+
+
+def silence(node: LifecycleNode, watch: InputWatch, qos: QoSProfile, since: str,
+            cure: str, hint: str = '') -> str:
+    """
+    Say that nothing comes on an input, why, and what helps.
+
+    Parameters
+    ----------
+    node : LifecycleNode
+        Owns the subscription.
+    watch, qos : InputWatch, QoSProfile
+        The silent input and what its subscription asks for.
+    since : str
+        How long nothing came, in words.
+    cure : str
+        What to do where nobody publishes.
+    hint : str
+        What else it may be where somebody does.
+
+    """
+    publishers = node.get_publishers_info_by_topic(watch.topic)
+    if not publishers:
+        return f'{watch.topic} has no publisher: {cure}'
+    fastdds = 'fastrtps' in rclpy.get_rmw_implementation_identifier()
+    reason = silence_reason(watch, publishers, qos, qos_check_compatible, profiles_path(), fastdds)
+    sentence = (f'{watch.topic} has {len(publishers)} publisher(s) and no message came {since}: '
+                f'{reason}')
+    return f'{sentence}; {hint}' if hint else sentence
 
 
 def profiles_path() -> str:

@@ -19,7 +19,7 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 
 from dkt_ros.errors import UserError
-from dkt_ros.options import Config, check_value, coerce
+from dkt_ros.options import Config, check_value, coerce, nest
 
 FOREIGN_PREFIXES = ('qos_overrides.',)
 
@@ -58,18 +58,6 @@ def options_of(config: Config, prefix: str = '') -> dict[str, Option]:
         else:
             found[name] = Option(name, hints[item.name], item, value)
     return found
-
-
-def nest(values: dict[str, Any]) -> dict[str, Any]:
-    """Turn dotted names into nested dictionaries."""
-    tree: dict[str, Any] = {}
-    for name, value in values.items():
-        *parents, leaf = name.split('.')
-        branch = tree
-        for parent in parents:
-            branch = branch.setdefault(parent, {})
-        branch[leaf] = value
-    return tree
 
 
 class NodeParameters:

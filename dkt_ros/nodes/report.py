@@ -5,7 +5,6 @@ import dataclasses
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
-from rclpy.lifecycle import LifecycleNode
 
 from dkt_ros.nodes.diagnostics import (
     ERROR,
@@ -18,43 +17,11 @@ from dkt_ros.nodes.diagnostics import (
 )
 from dkt_ros.nodes.engine import Engine
 from dkt_ros.nodes.inputs import Inputs
+from dkt_ros.nodes.lifecycle import REPEAT_S, StateReport
 
-REPEAT_S = 10.0
 
-
-class Report:
-    """
-    Sentences and statuses of one node.
-
-    Parameters
-    ----------
-    node : LifecycleNode
-        Gives name and logger.
-
-    """
-
-    def __init__(self, node: LifecycleNode) -> None:
-        self._name = node.get_fully_qualified_name().lstrip('/')
-        self._logger = node.get_logger()
-        self._failure = ''
-
-    def reached(self, state: str) -> None:
-        """Say which state was reached; an earlier failure is forgotten."""
-        self._failure = ''
-        self._logger.info(state)
-
-    def configure_failed(self, error: Exception) -> None:
-        """Say why configure failed."""
-        self._fail('configure', error)
-
-    def activate_failed(self, error: Exception) -> None:
-        """Say why activate failed."""
-        self._fail('activate', error)
-
-    def _fail(self, transition: str, error: Exception) -> None:
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        self._failure = f'{transition} failed: {lines[0]}'
-        self._logger.error(self._failure)
+class Report(StateReport):
+    """Sentences and statuses of one node."""
 
     def unusable(self, sentence: str) -> None:
         """Say why a frame was not used, but not for every frame."""
@@ -65,7 +32,10 @@ class Report:
         """Build the diagnostics of this moment."""
         statuses = [self._node_status(inputs, engine, stats)]
         if inputs is not None:
-            statuses.append(self._input_status(inputs))
+            problems = inputs.problems()
+            for sentence in problems:
+                self._logger.warning(sentence, throttle_duration_sec=REPEAT_S)
+            statuses.append(self._input_status(problems, inputs.counts()))
         if engine is not None:
             statuses.append(self._anchor_status(engine))
         return make_array(stamp, statuses)
@@ -83,14 +53,6 @@ class Report:
         elif error := stats.recent_error():
             level, text = ERROR, error
         return make_status(f'{self._name}: stream', level, text, values)
-
-    def _input_status(self, inputs: Inputs) -> DiagnosticStatus:
-        problems = inputs.problems()
-        for sentence in problems:
-            self._logger.warning(sentence, throttle_duration_sec=REPEAT_S)
-        text = '; '.join(problems) or 'all inputs arrive'
-        return make_status(f'{self._name}: inputs', WARN if problems else OK, text,
-                           inputs.counts())
 
     def _anchor_status(self, engine: Engine) -> DiagnosticStatus:
         estimate = engine.last_estimate

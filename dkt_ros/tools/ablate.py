@@ -15,6 +15,7 @@ from rich.console import Console
 from dkt_ros.ablate_config import AblateConfig
 from dkt_ros.config import PerceptionConfig
 from dkt_ros.errors import UserError
+from dkt_ros.options import nest
 from dkt_ros.provenance import plain, provenance, write_json
 from dkt_ros.resources import resolve_model
 from dkt_ros.tools.evaluate import run_evaluate, with_normals
@@ -125,7 +126,7 @@ def measure_cell(cell: Cell, config: AblateConfig, out: Path) -> dict:
         model = train_cell(cell, config, out)
     options = {key: value for key, value in cell.changes.items()
                if key not in ('model', 'mode') and not key.startswith(TRAIN)}
-    perception_config = PerceptionConfig.from_dict(nested(options), f'cell {cell.slug}')
+    perception_config = PerceptionConfig.from_dict(nest(options), f'cell {cell.slug}')
     folder = resolve_model(model)
     perception_config = with_normals(folder, perception_config)
     perception = load_perception(folder, perception_config, config.device,
@@ -157,7 +158,7 @@ def train_cell(cell: Cell, config: AblateConfig, out: Path) -> Path:
     run = (out / 'runs' / cell.slug).resolve()
     changes = {key.removeprefix(TRAIN): value for key, value in cell.changes.items()
                if key.startswith(TRAIN)}
-    values = {**_merged(values, nested(changes)), 'run': str(run), 'seed': cell.seed}
+    values = {**_merged(values, nest(changes)), 'run': str(run), 'seed': cell.seed}
     run.mkdir(parents=True, exist_ok=True)
     (run / 'asked.yaml').write_text(yaml.safe_dump(values))
     trained = run_recipe(run / 'asked.yaml', resume=(run / 'checkpoint.pt').is_file())
@@ -172,18 +173,6 @@ def _merged_model(base: str, lora: Path, folder: Path) -> Path:
     merge_lora_file(pipeline.transformer, lora)
     save_whole(folder, pipeline)
     return folder
-
-
-def nested(options: dict) -> dict:
-    """Turn {'a.b': 1} into {'a': {'b': 1}}."""
-    result: dict = {}
-    for key, value in options.items():
-        place = result
-        *parents, last = key.split('.')
-        for parent in parents:
-            place = place.setdefault(parent, {})
-        place[last] = value
-    return result
 
 
 def _merged(values: dict, changes: dict) -> dict:

@@ -6,13 +6,11 @@ own, so that its peak memory is its own.
 """
 from __future__ import annotations
 
-import multiprocessing
 import os
 import resource
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -29,6 +27,7 @@ from dkt_ros.frame import Frame
 from dkt_ros.pacer import Pacer
 from dkt_ros.provenance import provenance
 from dkt_ros.resources import resolve_model, share_path
+from dkt_ros.tools.processes import in_own_process
 
 CAMERA_HZ = 6.0
 WARM_UP_WINDOWS = 2
@@ -75,16 +74,10 @@ def run_bench_stream(model: str | Path = 'dkt-tiny', presets: Sequence[str] = tu
     figures = {}
     for preset in presets:
         with console.status(f'{preset}: {config.num_frames} frames'):
-            figures[preset] = _in_own_process(folder, preset, config)
+            figures[preset] = in_own_process(measure_preset, folder, preset, config)
     console.print(_table(figures, config))
     record = provenance(folder, config.to_dict() | {'camera_hz': CAMERA_HZ}, config.seed)
     return {**record, 'torch': _torch_version(), 'presets': figures}
-
-
-def _in_own_process(folder: Path, preset: str, config: BenchConfig) -> dict:
-    context = multiprocessing.get_context('spawn')
-    with ProcessPoolExecutor(max_workers=1, mp_context=context) as executor:
-        return executor.submit(measure_preset, folder, preset, config).result()
 
 
 def measure_preset(folder: Path, preset: str, config: BenchConfig) -> dict:

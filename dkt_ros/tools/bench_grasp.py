@@ -6,12 +6,10 @@ passed stands the processor's: on a busy machine the first says little.
 """
 from __future__ import annotations
 
-import multiprocessing
 import os
 import resource
 import time
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
 
 import numpy as np
 from rich.box import SIMPLE_HEAD
@@ -24,6 +22,7 @@ from dkt_ros.grasp.config import GraspBenchConfig, GraspConfig
 from dkt_ros.grasp.grasp import load_gripper
 from dkt_ros.provenance import provenance
 from dkt_ros.resources import share_path
+from dkt_ros.tools.processes import in_own_process
 
 GOAL_MS, GOAL_MB = 300.0, 1000.0
 THREAD_VARIABLES = ('OMP_NUM_THREADS', 'OPENBLAS_NUM_THREADS', 'MKL_NUM_THREADS')
@@ -32,14 +31,7 @@ THREAD_VARIABLES = ('OMP_NUM_THREADS', 'OPENBLAS_NUM_THREADS', 'MKL_NUM_THREADS'
 def run_bench_grasp(config: GraspBenchConfig | None = None,
                     console: Console | None = None) -> dict:
     """
-    Measure the planner and show a table.
-
-    Parameters
-    ----------
-    config : GraspBenchConfig, optional
-        What to run.
-    console : Console, optional
-        Where the table goes.
+    Measure the planner as `config` says; the table goes to `console`.
 
     Returns
     -------
@@ -50,14 +42,12 @@ def run_bench_grasp(config: GraspBenchConfig | None = None,
     """
     config, console = config or GraspBenchConfig(), console or Console()
     load_gripper(config.gripper)
-    context = multiprocessing.get_context('spawn')
     # The libraries read these when they are loaded: before the process begins.
     before = {name: os.environ.get(name) for name in THREAD_VARIABLES}
     os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(config.threads)))
     try:
-        with console.status(f'{config.num_plans} plans'), \
-                ProcessPoolExecutor(max_workers=1, mp_context=context) as executor:
-            figures = executor.submit(measure, config).result()
+        with console.status(f'{config.num_plans} plans'):
+            figures = in_own_process(measure, config)
     finally:
         for name, value in before.items():
             if value is None:

@@ -3,13 +3,16 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from dkt_ros.errors import UserError
 from dkt_ros.grasp_sim_config import CLASSES, KINDS, SOURCES, GraspSimConfig
 from dkt_ros.verbs.common import Json, Options, Out, finish, two_numbers
+
+if TYPE_CHECKING:
+    from dkt_ros.tools.grasp_sim.sources import Observer
 
 DEPTHS = ('rendered', 'raycast')
 
@@ -49,36 +52,51 @@ def grasp_sim(
     A run that was killed goes on where it stopped. Example:
     `dkt grasp-sim --quick --out grasp_sim_out`
     """
-    options = GraspSimConfig.from_yaml(config) if config else GraspSimConfig()
-    changes = {'seed': seed, 'gripper': gripper}
-    options = dataclasses.replace(
-        options, **{key: value for key, value in changes.items() if value is not None})
-    if quick and full:
-        raise UserError('--quick and --full exclude each other; give one of them')
-    if depth not in DEPTHS:
-        raise UserError(f'--depth is {depth!r}; allowed: {", ".join(DEPTHS)}')
+    options = _options(config, seed, gripper)
+    kind_of_depth = _kind_of_depth(depth, quick, full)
     from dkt_ros.tools.grasp_sim.run import FULL, QUICK, STANDARD, chosen, run_grasp_sim
-    from dkt_ros.tools.grasp_sim.sources import RayObserver, RenderObserver
-    if quick:
-        from dkt_ros.tools.grasp_sim.stored import quick_observer
-        observer = quick_observer(options)
-    elif depth == 'raycast':
-        observer = RayObserver(options)
-    else:
-        observer = RenderObserver(options, out / 'renders')
+    observer = _observer(kind_of_depth, options, out)
     wanted = _listed(sources) or list(observer.sources)
     cells = chosen(QUICK if quick else FULL if full else STANDARD, _listed(kinds),
                    _listed(materials), wanted, num_scenes)
     figures = run_grasp_sim(cells, observer, out, options, two_numbers(shard, '/', '--shard'))
     finish(figures, json)
     if store is not None:
-        from dkt_ros.tools.grasp_sim.stored import store as write_stored
-        write_stored(store, [observer.scene(cell.kind, cell.label, options.seed + number)
-                             for cell in QUICK for number in range(cell.num_scenes)], observer,
-                     options)
+        _store(store, observer, options)
     if video:
         from dkt_ros.tools.grasp_sim.video import write_video
         write_video(out, observer, options, video)
+
+
+def _options(path: Path | None, seed: int | None, gripper: str | None) -> GraspSimConfig:
+    options = GraspSimConfig.from_yaml(path) if path else GraspSimConfig()
+    changes = {'seed': seed, 'gripper': gripper}
+    return dataclasses.replace(
+        options, **{key: value for key, value in changes.items() if value is not None})
+
+
+def _kind_of_depth(depth: str, quick: bool, full: bool) -> str:
+    if quick and full:
+        raise UserError('--quick and --full exclude each other; give one of them')
+    if depth not in DEPTHS:
+        raise UserError(f'--depth is {depth!r}; allowed: {", ".join(DEPTHS)}')
+    return 'stored' if quick else depth
+
+
+def _observer(depth: str, options: GraspSimConfig, out: Path) -> Observer:
+    if depth == 'stored':
+        from dkt_ros.tools.grasp_sim.stored import quick_observer
+        return quick_observer(options)
+    from dkt_ros.tools.grasp_sim.sources import RayObserver, RenderObserver
+    return RayObserver(options) if depth == 'raycast' else RenderObserver(options, out / 'renders')
+
+
+def _store(path: Path, observer: Observer, options: GraspSimConfig) -> None:
+    """Write the depth of the scenes of --quick."""
+    from dkt_ros.tools.grasp_sim.run import QUICK
+    from dkt_ros.tools.grasp_sim.stored import store
+    store(path, [observer.scene(cell.kind, cell.label, options.seed + number)
+                 for cell in QUICK for number in range(cell.num_scenes)], observer, options)
 
 
 def _listed(text: str) -> list[str]:

@@ -40,22 +40,21 @@ def video_depth_anything(folder: Path, device: str) -> Predict:
 
 def depthcrafter(folder: Path, device: str) -> Predict:
     """DepthCrafter (Hu et al. 2024): disparity; needs a GPU."""
-    def arguments(video: Path, out: Path) -> list[str]:
-        return ['--video-path', str(video), '--save-folder', str(out), '--unet-path',
-                str(folder / 'unet'), '--pre-train-path', str(folder / 'svd'),
-                '--process-length', '-1', '--target-fps', '-1', '--save_npz', 'True']
-
-    return _program(folder, arguments, 'clip.npz', 'depth', 'disparity')
+    return _crafter(folder, 'unet', '--save_npz', 'disparity')
 
 
 def normalcrafter(folder: Path, device: str) -> Predict:
     """NormalCrafter (Bin et al. 2025): normals, y up and z towards the camera; needs a GPU."""
+    return _crafter(folder, 'weights', '--save-npz', 'normals')
+
+
+def _crafter(folder: Path, unet: str, save: str, kind: str) -> Predict:
     def arguments(video: Path, out: Path) -> list[str]:
         return ['--video-path', str(video), '--save-folder', str(out), '--unet-path',
-                str(folder / 'weights'), '--pre-train-path', str(folder / 'svd'),
-                '--process-length', '-1', '--target-fps', '-1', '--save-npz', 'True']
+                str(folder / unet), '--pre-train-path', str(folder / 'svd'),
+                '--process-length', '-1', '--target-fps', '-1', save, 'True']
 
-    return _program(folder, arguments, 'clip.npz', 'depth', 'normals')
+    return _program(folder, arguments, 'clip.npz', 'depth', kind)
 
 
 def _program(folder: Path, arguments: Callable[[Path, Path], list[str]], result: str, key: str,

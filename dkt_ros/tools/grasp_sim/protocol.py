@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.spatial import cKDTree
 
+from dkt_ros.grasp.cloud import transform
 from dkt_ros.grasp.grasp import Grasp, Gripper
 from dkt_ros.grasp_sim_config import ProtocolConfig
 from dkt_ros.tools.grasp_sim.solids import Solid
@@ -134,7 +135,7 @@ def meant(grasp: Grasp, solids: Sequence[Solid], poses: Sequence[np.ndarray],
     half = np.array([gripper.finger_height / 2, grasp.opening / 2])
     inside, nearest = [], []
     for number, (solid, pose) in enumerate(zip(solids, poses)):
-        points = transformed(inverse @ pose, surface_points(solid, number))
+        points = transform(inverse @ pose, surface_points(solid, number))
         between = (np.abs(points[:, :2]) < half).all(axis=1) \
             & (points[:, 2] > gripper.palm_z) & (points[:, 2] < gripper.tip_length)
         inside.append(int(between.sum()))
@@ -151,8 +152,3 @@ def surface_points(solid: Solid, seed: int = 0, count: int = SURFACE_POINTS) -> 
     chosen = corners[rng.choice(len(corners), count, p=area / area.sum())]
     u, v = np.sqrt(rng.random((count, 1))), rng.random((count, 1))
     return (1 - u) * chosen[:, 0] + u * (1 - v) * chosen[:, 1] + u * v * chosen[:, 2]
-
-
-def transformed(pose: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """Return points (N, 3) moved by a pose (4, 4)."""
-    return points @ pose[:3, :3].T + pose[:3, 3]

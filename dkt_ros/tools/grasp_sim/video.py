@@ -11,10 +11,11 @@ from rich.progress import track
 from dkt_ros.camera import PinholeCamera
 from dkt_ros.data.images import write_image
 from dkt_ros.errors import UserError
+from dkt_ros.grasp.cloud import transform
 from dkt_ros.grasp.drawing import hand_mesh
 from dkt_ros.grasp.grasp import Grasp, load_gripper
 from dkt_ros.grasp_sim_config import GraspSimConfig
-from dkt_ros.tools.grasp_sim.protocol import attempt, transformed
+from dkt_ros.tools.grasp_sim.protocol import attempt
 from dkt_ros.tools.grasp_sim.run import read_rounds
 from dkt_ros.tools.grasp_sim.scenes import SimScene
 from dkt_ros.tools.grasp_sim.sources import Observer
@@ -91,7 +92,7 @@ def film_attempt(item: dict, scene: SimScene, config: GraspSimConfig,
              f'{"lifted" if record["success"] else record["cause"]}')
     for poses, hand, opening in moments:
         vertices, triangles = hand_mesh(gripper, opening)
-        yield picture(scene, poses, (transformed(hand, vertices), triangles), title)
+        yield picture(scene, poses, (transform(hand, vertices), triangles), title)
 
 
 def picture(scene: SimScene, poses: list[np.ndarray], hand: tuple[np.ndarray, np.ndarray],

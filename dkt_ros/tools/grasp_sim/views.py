@@ -9,8 +9,8 @@ import numpy as np
 
 from dkt_ros.camera import PinholeCamera
 from dkt_ros.errors import UserError
+from dkt_ros.grasp.cloud import transform
 from dkt_ros.grasp_sim_config import ViewConfig
-from dkt_ros.tools.grasp_sim.protocol import transformed
 from dkt_ros.tools.grasp_sim.scenes import SimScene
 
 TABLE_HALF_M = 2.0
@@ -58,7 +58,7 @@ def camera_arc(config: ViewConfig, scene: SimScene) -> np.ndarray:
 
     """
     rng = np.random.default_rng((scene.seed, 5))
-    tops = [transformed(pose, solid.vertices)[:, 2].max()
+    tops = [transform(pose, solid.vertices)[:, 2].max()
             for solid, pose in zip(scene.solids, scene.poses)]
     aim = np.array([0.0, 0.0, max(LOWEST_AIM_M, max(tops) / 2)])
     distance, elevation = rng.uniform(*config.distance_m), rng.uniform(*config.elevation_rad)
@@ -137,6 +137,6 @@ def scene_meshes(scene: SimScene, poses: Sequence[np.ndarray | None] | None = No
                  ) -> list[tuple[np.ndarray, np.ndarray]]:
     """Return the table and the things as meshes in the frame of the world; None: not there."""
     nothing = np.zeros((3, 3)) - 10.0, np.array([[0, 1, 2]])
-    things = [nothing if pose is None else (transformed(pose, solid.vertices), solid.triangles)
+    things = [nothing if pose is None else (transform(pose, solid.vertices), solid.triangles)
               for solid, pose in zip(scene.solids, scene.poses if poses is None else poses)]
     return [table_mesh(), *things]

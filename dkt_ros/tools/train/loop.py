@@ -3,8 +3,6 @@ from __future__ import annotations
 
 import copy
 import itertools
-import json
-import os
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -12,14 +10,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-import yaml
 from rich.console import Console
 
 from dkt_ros.colorize import disparity_to_rgb, normals_to_rgb
 from dkt_ros.config import StageConfig, TrainConfig
 from dkt_ros.errors import UserError
 from dkt_ros.material import Material
-from dkt_ros.resources import cache_dir
+from dkt_ros.tools.train import runs
 from dkt_ros.tools.train.data import Batch, Clip, batches_ahead, draw_batch, load_clips
 from dkt_ros.tools.train.losses import relative_error
 from dkt_ros.tools.train.networks import (
@@ -64,7 +61,7 @@ class Trainer:
                             'left to train on; render more or lower held_out')
         self.train_clips = clips[:-config.held_out]
         self.held_out = clips[-config.held_out:]
-        self.run = run_folder(config)
+        self.run = runs.run_folder(config)
         self.run.mkdir(parents=True, exist_ok=True)
         torch.manual_seed(config.seed)
         self.nets = Networks(build_vae(config.vae),
@@ -78,7 +75,7 @@ class Trainer:
 
     def fit(self) -> Path:
         """Run what is left of all stages; return the model folder."""
-        (self.run / 'config.yaml').write_text(yaml.safe_dump(_plain(self.config.to_dict())))
+        runs.write_config(self.run, self.config)
         while self.stage < len(self.stages):
             stage = self.stages[self.stage]
             self.run_stage(stage)
@@ -174,8 +171,7 @@ class Trainer:
         """Append to log.jsonl and say where the run stands."""
         record = {'stage': self.stage, 'kind': stage.kind, 'step': self.step, **losses,
                   'seconds_a_step': pace}
-        with open(self.run / 'log.jsonl', 'a') as file:
-            file.write(json.dumps(record) + '\n')
+        runs.append_record(self.run / 'log.jsonl', record)
         values = '  '.join(f'{name} {value:.4f}' for name, value in losses.items())
         console.print(f'stage {self.stage} {stage.kind} {self.step}/{stage.steps}  {values}  '
                       f'{pace:.2f} s/step', highlight=False)
@@ -201,8 +197,7 @@ class Trainer:
                   'glass_mae_m': float((error * depth)[glass].mean()),
                   'glass_delta_105': float((error[glass] < 0.05).float().mean()),
                   'background_rel': float(error[batch.material == 0].mean())}
-        with open(self.run / 'validation.jsonl', 'a') as file:
-            file.write(json.dumps(record) + '\n')
+        runs.append_record(self.run / 'validation.jsonl', record)
         console.print(f'  held out: {record}', highlight=False)
         normals = predict(self.average, batch.rgb[:6], ['normal'] * 6)
         self.draw(batch, images, normals)
@@ -230,16 +225,11 @@ class Trainer:
         for name, nets in (('nets', self.nets), ('average', self.average)):
             state[name] = {'vae': nets.vae.state_dict(),
                            'transformer': nets.transformer.state_dict()}
-        temporary = self.run / 'checkpoint.pt.tmp'
-        torch.save(state, temporary)
-        os.replace(temporary, self.run / 'checkpoint.pt')
+        runs.save_checkpoint(self.run, state)
 
     def resume(self) -> None:
         """Go on from checkpoint.pt."""
-        path = self.run / 'checkpoint.pt'
-        if not path.is_file():
-            raise UserError(f'{path} does not exist; start the run without --resume')
-        state = torch.load(path, weights_only=True)
+        state = runs.load_checkpoint(self.run)
         for name, nets in (('nets', self.nets), ('average', self.average)):
             nets.vae.load_state_dict(state[name]['vae'])
             nets.transformer.load_state_dict(state[name]['transformer'])
@@ -323,17 +313,6 @@ def learning_rate(stage: StageConfig, step: int) -> float:
     return stage.learning_rate * min(warm, 1.0, left)
 
 
-def run_folder(config: TrainConfig) -> Path:
-    """Return the folder of the run, by default below the cache."""
-    return Path(config.run).expanduser() if config.run else cache_dir() / 'runs' / config.name
-
-
-def _plain(value):
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value
-
-
 def run_train(config: TrainConfig, resume: bool = False) -> Path:
     """
     Train as `config` says; return the model folder.
@@ -346,9 +325,8 @@ def run_train(config: TrainConfig, resume: bool = False) -> Path:
     """
     if config.threads:
         torch.set_num_threads(config.threads)
-    folder = run_folder(config)
-    if (folder / 'checkpoint.pt').exists() and not resume:
-        raise UserError(f'{folder} holds a run already; go on with --resume or give another `run`')
+    if not resume:
+        runs.check_free(runs.run_folder(config))
     trainer = Trainer(config, load_clips(config.data))
     if resume:
         trainer.resume()

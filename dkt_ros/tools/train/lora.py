@@ -8,9 +8,7 @@ on as if it had never stopped. With `fsdp` the processes hold a share of the wei
 """
 from __future__ import annotations
 
-import json
 import logging
-import os
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -19,7 +17,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import yaml
 from accelerate.utils import AutocastKwargs
 from diffusers import WanTransformer3DModel
 from diffusers.training_utils import EMAModel
@@ -31,8 +28,9 @@ from dkt_ros.lora_config import LoraTrainConfig
 from dkt_ros.model.causal_vae import temporal_ratio
 from dkt_ros.model.lora import add_lora, lora_parameters, save_lora
 from dkt_ros.model.pipeline import DKTPipeline, save_model_folder
-from dkt_ros.provenance import model_hash, plain
+from dkt_ros.provenance import model_hash
 from dkt_ros.resources import cache_dir
+from dkt_ros.tools.train import runs
 from dkt_ros.tools.train.flow import Denoiser, TrainingSchedule, flow_matching_loss
 from dkt_ros.tools.train.latents import LatentCache
 from dkt_ros.tools.train.sharding import (
@@ -78,7 +76,7 @@ class LoraTrainer:
                  held_out: Mixture | None = None, vae_hash: str = '') -> None:
         self.config, self.pipeline = config, pipeline
         self.mixture, self.held_out = mixture, held_out
-        self.run = run_folder(config)
+        self.run = runs.run_folder(config)
         self.accelerator = make_accelerator(config.mixed_precision)
         self.is_sharded = config.fsdp and self.accelerator.num_processes > 1
         self._check()
@@ -132,7 +130,7 @@ class LoraTrainer:
         """Train to the last step; return the LoRA's file, or the model folder of `full`."""
         if self.accelerator.is_main_process:
             self.run.mkdir(parents=True, exist_ok=True)
-            (self.run / 'config.yaml').write_text(yaml.safe_dump(plain(self.config.to_dict())))
+            runs.write_config(self.run, self.config)
         self.accelerator.wait_for_everyone()
         started, first = time.monotonic(), self.step
         while self.step < self.config.steps:
@@ -221,8 +219,7 @@ class LoraTrainer:
         """Append to log.jsonl, tell the trackers and the screen."""
         if not self.accelerator.is_main_process:
             return
-        with open(self.run / 'log.jsonl', 'a') as file:
-            file.write(json.dumps({'step': self.step, **figures}) + '\n')
+        runs.append_record(self.run / 'log.jsonl', {'step': self.step, **figures})
         self.trackers.figures(figures, self.step)
         console.print(f'step {self.step}/{self.config.steps}  loss {figures["loss"]:.4f}  '
                       f'mse {figures["mse"]:.4f}  {figures["seconds_a_step"]:.2f} s/step',
@@ -259,18 +256,13 @@ class LoraTrainer:
                        'optimizer': self.optimizer.state_dict()},
                       keep=self.accelerator.is_main_process)
         if self.accelerator.is_main_process:
-            temporary = self.run / 'checkpoint.pt.tmp'
-            torch.save(state, temporary)
-            os.replace(temporary, self.run / 'checkpoint.pt')
+            runs.save_checkpoint(self.run, state)
         self.accelerator.wait_for_everyone()
 
     @torch.no_grad()
     def resume(self) -> None:
         """Go on from checkpoint.pt."""
-        path = self.run / 'checkpoint.pt'
-        if not path.is_file():
-            raise UserError(f'{path} does not exist; start the run without --resume')
-        state = torch.load(path, map_location='cpu', weights_only=True, mmap=True)
+        state = runs.load_checkpoint(self.run, 'cpu')
         for parameter, saved in zip(self.parameters, state['parameters'], strict=True):
             parameter.copy_(share(saved, parameter))
         moments = state['optimizer']['state']
@@ -323,11 +315,6 @@ def save_whole(folder: Path, pipeline: DKTPipeline,
                       default_num_inference_steps=config.default_num_inference_steps)
 
 
-def run_folder(config: LoraTrainConfig) -> Path:
-    """Return the folder of the run, by default below the cache."""
-    return Path(config.run).expanduser() if config.run else cache_dir() / 'runs' / config.name
-
-
 def latents_folder(config: LoraTrainConfig) -> Path:
     """Return the folder of the latents, by default below the cache."""
     return Path(config.cache).expanduser() if config.cache else cache_dir() / 'latents'
@@ -347,9 +334,8 @@ def run_lora(config: LoraTrainConfig, resume: bool = False) -> Path:
     if not config.base:
         raise UserError('base is empty; give the model folder to train on (`dkt prepare` makes '
                         'one of published files)')
-    if (run_folder(config) / 'checkpoint.pt').exists() and not resume:
-        raise UserError(f'{run_folder(config)} holds a run already; go on with --resume or give '
-                        'another `run`')
+    if not resume:
+        runs.check_free(runs.run_folder(config))
     mixture = open_mixture(_sources(config.data, 'data'))
     held_out = open_mixture(_sources(config.validation, 'validation')) if config.validation \
         else None

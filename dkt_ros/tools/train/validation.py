@@ -1,7 +1,6 @@
 """Held-out clips during a run: figures after one fit to the truth, and pictures."""
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import cv2
@@ -21,6 +20,7 @@ from dkt_ros.model.sampler import denoise_joint
 from dkt_ros.tools.scoring import class_masks
 from dkt_ros.tools.train.flow import Denoiser
 from dkt_ros.tools.train.latents import target_video
+from dkt_ros.tools.train.runs import append_record
 from dkt_ros.tools.train.trackers import Trackers
 
 SEED = 12345
@@ -55,8 +55,7 @@ def validate(pipeline: DKTPipeline, denoiser: Denoiser, mixture: Mixture,
 def keep_validation(run: Path, step: int, result: dict[str, float], image: np.ndarray,
                     trackers: Trackers) -> None:
     """Leave a line in validation.jsonl and samples/STEP.png."""
-    with open(run / 'validation.jsonl', 'a') as file:
-        file.write(json.dumps({'step': step, **result}) + '\n')
+    append_record(run / 'validation.jsonl', {'step': step, **result})
     (run / 'samples').mkdir(exist_ok=True)
     write_image(run / 'samples' / f'{step:06d}.png', image)
     trackers.figures(result, step, 'validation')
