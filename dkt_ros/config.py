@@ -198,6 +198,9 @@ class DepthNodeConfig(PerceptionConfig):
                             'starts at once.', choices=EXECUTIONS, read_only=True)
     precision: str = option('auto', 'Arithmetic of the large products; `auto` takes bfloat16 '
                             'where the hardware has it.', choices=PRECISIONS, read_only=True)
+    threads: int = option(0, 'Processor threads of the networks; 0 leaves the choice to torch. '
+                          'Fewer leave room for other processes.', minimum=0, maximum=1024,
+                          read_only=True)
     autostart: bool = option(True, 'Configure and activate at start, without a lifecycle '
                              'manager.', read_only=True)
     max_age_s: float = option(0.0, 'Images older than this on arrival are dropped [s]; 0 takes '

@@ -25,6 +25,8 @@ BLENDS = (10, 30)
 # colour, as a share of full scale, that counts as much as that distance.
 CARRY = 8
 COLOR_SCALE = 0.15
+# Two surfaces beside a hole are two if they are this share of depth apart.
+STEP = 0.03
 # Between these residuals of the model, holes become necessary witnesses of glass.
 GOOD_RESIDUAL, POOR_RESIDUAL = 0.005, 0.02
 MASKED_TRUST = 0.6
@@ -253,7 +255,13 @@ def _border_factor(sensor: np.ndarray, depth: np.ndarray, mask: np.ndarray, weak
 
 def _carried(sensor: np.ndarray, depth: np.ndarray, mask: np.ndarray, rgb: np.ndarray,
              weak: float) -> np.ndarray:
-    """Depths (H, W) that the sensor measured in front of the model, carried into its holes."""
+    """
+    Carry believed depths of the sensor into its holes; return them (H, W), NaN elsewhere.
+
+    Into a hole beside a surface in front of the model goes that surface, if the colour is its own.
+    A hole between two surfaces, none of them behind the model, is the shadow of one on the other
+    for one of the stereo cameras: it belongs to the one whose colour it has.
+    """
     height, width = depth.shape
     if width >= 480:
         half = tuple(image[::2, ::2] for image in (sensor, depth, mask, rgb))
@@ -263,7 +271,9 @@ def _carried(sensor: np.ndarray, depth: np.ndarray, mask: np.ndarray, rgb: np.nd
     near = cv2.erode(np.where(kept, sensor, np.float32(1e3)), window)
     far = cv2.dilate(np.where(kept, sensor, np.float32(0)), window)
     result = np.full(depth.shape, np.nan, np.float32)
-    rows, columns = np.nonzero(np.isnan(sensor) & (near < depth * (1 - 2 * weak)))
+    missed = near < depth * (1 - 2 * weak)
+    between = (far > near * (1 + STEP)) & (near < depth * (1 + weak))
+    rows, columns = np.nonzero(np.isnan(sensor) & (missed | between))
     if not rows.size:
         return result
     here = rows * width + columns
@@ -275,8 +285,10 @@ def _carried(sensor: np.ndarray, depth: np.ndarray, mask: np.ndarray, rgb: np.nd
                      - rgb.reshape(-1, 3)[here]).mean(axis=1) / 255
         costs.append(np.where(away > radius, np.inf, away / radius + hue / COLOR_SCALE))
         sources.append(source)
-    chosen = np.isfinite(costs[0]) & (costs[0] <= costs[1])
-    result[rows[chosen], columns[chosen]] = sensor.reshape(-1)[sources[0][chosen]]
+    nearer = np.isfinite(costs[0]) & (costs[0] <= costs[1])
+    farther = np.isfinite(costs[1]) & ~nearer & between[rows, columns]
+    for chosen, source in ((nearer, sources[0]), (farther, sources[1])):
+        result[rows[chosen], columns[chosen]] = sensor.reshape(-1)[source[chosen]]
     return result
 
 

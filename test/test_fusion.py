@@ -196,3 +196,16 @@ def test_a_surface_behind_the_model_is_not_carried_into_holes():
     rgb = np.full((*SHAPE, 3), 90, np.uint8)
     fused = fusion.fuse(sensor, depth, mask_of(sensor, depth), RESIDUAL, CONFIG, rgb)
     np.testing.assert_allclose(fused[GLASS], 0.5, atol=1e-3)
+
+
+def test_a_hole_between_two_surfaces_belongs_to_the_one_of_its_colour():
+    depth, sensor = flat(0.9), flat(0.9)
+    depth[GLASS] = sensor[GLASS] = 0.5
+    # The model blurs the edge; the sensor has a shadow there.
+    depth[40:80, 96:106] = 0.7
+    sensor[40:80, 98:102] = np.nan
+    rgb = np.full((*SHAPE, 3), 40, np.uint8)
+    rgb[GLASS] = 200
+    fused = fusion.fuse(sensor, depth, np.isnan(sensor), RESIDUAL, CONFIG, rgb)
+    np.testing.assert_allclose(fused[45:75, 98:100], 0.5, atol=1e-3)
+    np.testing.assert_allclose(fused[45:75, 100:102], 0.9, atol=1e-3)

@@ -8,8 +8,10 @@ r"""
 """
 from __future__ import annotations
 
+import sys
 from typing import Any
 
+import cv2
 from diagnostic_msgs.msg import DiagnosticArray
 
 from dkt_ros.config import DepthNodeConfig
@@ -23,6 +25,8 @@ from dkt_ros.nodes.outputs import Outputs
 from dkt_ros.nodes.pairing import Pair
 from dkt_ros.nodes.parameters import NodeParameters
 from dkt_ros.nodes.report import Report
+
+TURN_S = 5e-4
 
 
 class DepthNode(ManagedNode):
@@ -126,6 +130,10 @@ class DepthNode(ManagedNode):
 
 def main(args: list[str] | None = None) -> None:
     """Run the node until it is interrupted."""
+    # Two threads compute side by side in many small steps. At Python's 5 ms a turn each would wait
+    # for the other after every step, and OpenCV's own threads only crowd the processor.
+    sys.setswitchinterval(TURN_S)
+    cv2.setNumThreads(1)
     run(DepthNode, args)
 
 

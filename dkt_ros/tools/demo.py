@@ -44,8 +44,10 @@ NODES = ('depth_node', 'grasp_node')
 CAMERA = '/camera/camera'
 OUTPUTS = ('depth', 'camera_info', 'depth_fused', 'disparity', 'normals', 'normals/color',
            'depth/color', 'mask', 'points')
-DEMO_RATE_HZ, WORKING_SIZE = 6.0, (320, 240)
+DEMO_RATE_HZ, WORKING_SIZE = 3.0, (320, 240)
 """What two slow cores follow while four processes share them, with the bundled model."""
+THREADS = 1
+"""Of the networks: beside them the maps are made, and three more processes run."""
 OUTPUT_DEPTH = 20
 """Messages kept for the recorder: a window comes out at once, and all of it is to be recorded."""
 INPUTS = ('color/image_raw', 'color/camera_info', 'aligned_depth_to_color/image_raw')
@@ -183,7 +185,7 @@ def depth_node_arguments(model: Path | None) -> list[str]:
     kept = [text for topic in OUTPUTS for text in (
         '-p', f'qos_overrides./dkt/{topic}.publisher.depth:={OUTPUT_DEPTH}')]
     return ['--ros-args', '--params-file', str(share_path('config', 'dkt.yaml')), *chosen, *kept,
-            *remaps]
+            '-p', f'threads:={THREADS}', *remaps]
 
 
 def grasp_node_arguments() -> list[str]:

@@ -17,7 +17,7 @@ NORMAL_COLUMNS = (('mean_deg', 'mean deg', 1.0, '.1f'), ('median_deg', 'median d
 TEMPORAL_COLUMNS = (('opw_cm', 'OPW cm', 1.0, '.2f'), ('tae_percent', 'TAE %', 1.0, '.2f'),
                     ('scale_std', 'scale std', 1.0, '.4f'))
 MISSING = '-'
-SCREEN = ('mae_m', 'rel', 'delta_105', 'delta_110', 'delta_125', 'coverage', 'median_bias_m',
+SCREEN = ('mae_m', 'rel', 'delta_105', 'delta_125', 'coverage', 'median_bias_m',
           'mae_seen_m')
 """The metrics that fit beside each other in 80 columns."""
 
