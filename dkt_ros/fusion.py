@@ -279,16 +279,17 @@ def _carried(sensor: np.ndarray, depth: np.ndarray, mask: np.ndarray, rgb: np.nd
     here = rows * width + columns
     in_front = sensor < np.sqrt(near * far) + np.float32(0.1 * weak)
     costs, sources = [], []
+    colors, depths = rgb.reshape(-1, 3), sensor.reshape(-1)
+    own = colors[here].astype(np.float32)
     for side in (in_front, ~in_front):
         away, source = _nearest(kept & side, here)
-        hue = np.abs(rgb.reshape(-1, 3)[source].astype(np.float32)
-                     - rgb.reshape(-1, 3)[here]).mean(axis=1) / 255
+        hue = np.abs(colors[source] - own).mean(axis=1) / 255
         costs.append(np.where(away > radius, np.inf, away / radius + hue / COLOR_SCALE))
         sources.append(source)
     nearer = np.isfinite(costs[0]) & (costs[0] <= costs[1])
     farther = np.isfinite(costs[1]) & ~nearer & between[rows, columns]
     for chosen, source in ((nearer, sources[0]), (farther, sources[1])):
-        result[rows[chosen], columns[chosen]] = sensor.reshape(-1)[source[chosen]]
+        result[rows[chosen], columns[chosen]] = depths[source[chosen]]
     return result
 
 

@@ -126,12 +126,17 @@ def _local_planes(values: np.ndarray, weights: np.ndarray, radius: int) -> np.nd
     """Return what a weighted plane, fitted around each pixel, is there (H, W)."""
     rows, columns = np.indices(values.shape, dtype=np.float32) / radius
     basis = [np.ones_like(values), columns, rows]
-    products = {(i, j): spread(weights * basis[i] * basis[j], radius)
-                for i in range(3) for j in range(i, 3)}
-    normal = np.stack([np.stack([products[min(i, j), max(i, j)] for j in range(3)], -1)
-                       for i in range(3)], -2)
-    right = np.stack([spread(weights * values * b, radius) for b in basis], -1)
+    (a, b, c), (d, e), (f,) = (
+        [spread(weights * basis[i] * basis[j], radius).astype(np.float64) for j in range(i, 3)]
+        for i in range(3))
+    right = [spread(weights * values * each, radius) for each in basis]
     # Without pixels around, far away; with few, level.
-    normal += np.diag(np.float32([1e-6, 1e-3, 1e-3]))
-    plane = np.linalg.solve(normal.astype(np.float64), right[..., None].astype(np.float64))[..., 0]
-    return np.einsum('hwi,ihw->hw', plane, np.stack(basis)).astype(np.float32)
+    a, d, f = a + 1e-6, d + 1e-3, f + 1e-3
+    # Cramer's rule: a solver for many small matrices takes ten times as long.
+    inverse = ((d * f - e * e, c * e - b * f, b * e - c * d),
+               (c * e - b * f, a * f - c * c, b * c - a * e),
+               (b * e - c * d, b * c - a * e, a * d - b * b))
+    plane = sum(each * sum(m * r for m, r in zip(row, right))
+                for each, row in zip(basis, inverse))
+    determinant = a * inverse[0][0] + b * inverse[0][1] + c * inverse[0][2]
+    return (plane / determinant).astype(np.float32)
