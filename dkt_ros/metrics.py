@@ -46,9 +46,9 @@ def depth_metrics(prediction: np.ndarray, truth: np.ndarray,
                          f'{mask.shape}; three equal shapes (H, W) or (T, H, W) are expected')
     if truth.ndim == 3:
         return average(map(depth_metrics, prediction, truth, mask))
-    chosen = mask & _is_depth(truth)
+    chosen = mask & is_depth(truth)
     p, g = prediction[chosen].astype(np.float64), truth[chosen].astype(np.float64)
-    known = _is_depth(p)
+    known = is_depth(p)
     error, reference = p[known] - g[known], g[known]
     ratio = np.maximum(p[known] / reference, reference / p[known])
     result = {'mae_m': _mean(np.abs(error)), 'rel': _mean(np.abs(error) / reference),
@@ -101,7 +101,7 @@ def affine_fit(disparity: np.ndarray, depth: np.ndarray, mask: np.ndarray | None
         Scale and shift.
 
     """
-    valid = _is_depth(depth) & np.isfinite(disparity)
+    valid = is_depth(depth) & np.isfinite(disparity)
     if mask is not None:
         valid &= np.asarray(mask, bool)
     return fit_least_squares(disparity[valid], 1.0 / np.asarray(depth, np.float64)[valid])
@@ -201,7 +201,7 @@ def scale_std(prediction: np.ndarray, truth: np.ndarray, mask: np.ndarray | None
         0 without drift; NaN if no frame can be compared.
 
     """
-    valid = _is_depth(prediction) & _is_depth(truth)
+    valid = is_depth(prediction) & is_depth(truth)
     if mask is not None:
         valid &= np.asarray(mask, bool)
     scales = []
@@ -212,7 +212,8 @@ def scale_std(prediction: np.ndarray, truth: np.ndarray, mask: np.ndarray | None
     return float(np.std(scales) / np.mean(scales)) if scales else float('nan')
 
 
-def _is_depth(values: np.ndarray) -> np.ndarray:
+def is_depth(values: np.ndarray) -> np.ndarray:
+    """Return where values are depths: finite and positive."""
     return np.isfinite(values) & (np.asarray(values) > 0)
 
 

@@ -133,10 +133,10 @@ def _local_planes(values: np.ndarray, weights: np.ndarray, radius: int) -> np.nd
     # Without pixels around, far away; with few, level.
     a, d, f = a + 1e-6, d + 1e-3, f + 1e-3
     # Cramer's rule: a solver for many small matrices takes ten times as long.
-    inverse = ((d * f - e * e, c * e - b * f, b * e - c * d),
-               (c * e - b * f, a * f - c * c, b * c - a * e),
-               (b * e - c * d, b * c - a * e, a * d - b * b))
+    first, second, third = c * e - b * f, b * e - c * d, b * c - a * e
+    cofactors = ((d * f - e * e, first, second), (first, a * f - c * c, third),
+                 (second, third, a * d - b * b))
     plane = sum(each * sum(m * r for m, r in zip(row, right))
-                for each, row in zip(basis, inverse))
-    determinant = a * inverse[0][0] + b * inverse[0][1] + c * inverse[0][2]
+                for each, row in zip(basis, cofactors))
+    determinant = sum(m * each for m, each in zip(cofactors[0], (a, b, c)))
     return (plane / determinant).astype(np.float32)

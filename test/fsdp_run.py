@@ -7,25 +7,12 @@ import sys
 from pathlib import Path
 
 import torch
-from lora_run import make_config
+from lora_run import begin_and_die, make_config
 
-from dkt_ros.data.mixture import SourceConfig, open_mixture
-from dkt_ros.provenance import model_hash
-from dkt_ros.tools.train.lora import LoraTrainer, run_lora
+from dkt_ros.tools.train.lora import run_lora
 from dkt_ros.tools.train.sharding import open_base
 
 STEPS = 6
-
-
-class Killed(RuntimeError):
-    pass
-
-
-class Mortal(LoraTrainer):
-    def train_step(self):
-        if self.step == 4:
-            raise Killed
-        return super().train_step()
 
 
 def sharded(root, name, **changes):
@@ -34,16 +21,11 @@ def sharded(root, name, **changes):
                                 'ema_decay': 0.9, 'accumulate': 2, **changes})
 
 
-def begin_and_die(root, config):
+def held_at_death(root, config):
     """Stop between two checkpoints; return what this process held meanwhile."""
     base = open_base(config)
     read = not any(p.is_meta for p in base.transformer.parameters())
-    mixture = open_mixture([SourceConfig(str(root / 'scenes'))])
-    trainer = Mortal(config, base, mixture, None, model_hash(root / 'base' / 'vae'))
-    try:
-        trainer.fit()
-    except Killed:
-        pass
+    trainer = begin_and_die(root, config, base)
     weights = list(base.transformer.parameters())
     moments = [state['exp_avg'] for state in trainer.optimizer.state.values()]
     return {'read': read, 'total': sum(p.numel() for p in weights),
@@ -59,7 +41,7 @@ def main():
     root = Path(sys.argv[1])
     torch.set_num_threads(1)
     run_lora(sharded(root, 'two'))
-    held = begin_and_die(root, sharded(root, 'broken'))
+    held = held_at_death(root, sharded(root, 'broken'))
     (root / f'held-{os.environ["RANK"]}.json').write_text(json.dumps(held))
     run_lora(sharded(root, 'broken'), resume=True)
     run_lora(sharded(root, 'bf16', steps=1, mixed_precision='bf16', validation_clips=1,

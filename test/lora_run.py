@@ -4,13 +4,28 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 from diffusers import WanTransformer3DModel
 from scene_factory import make_scene
 from toy_model import HEIGHT, WIDTH, randn, toy_vae
 
+from dkt_ros.data.mixture import SourceConfig, open_mixture
 from dkt_ros.lora_config import LoraTrainConfig
 from dkt_ros.model.pipeline import save_model_folder
+from dkt_ros.provenance import model_hash
+from dkt_ros.tools.train.lora import LoraTrainer, run_lora
+
+
+class Killed(RuntimeError):
+    pass
+
+
+class Mortal(LoraTrainer):
+    def train_step(self):
+        if self.step == 4:
+            raise Killed
+        return super().train_step()
 
 
 def make_base(folder):
@@ -41,8 +56,16 @@ def make_config(root, **changes):
     return LoraTrainConfig(**values)
 
 
+def begin_and_die(root, config, base):
+    """Train a base until between two checkpoints; return the trainer as it was killed."""
+    mixture = open_mixture([SourceConfig(str(root / 'scenes'))])
+    trainer = Mortal(config, base, mixture, None, model_hash(root / 'base' / 'vae'))
+    with pytest.raises(Killed):
+        trainer.fit()
+    return trainer
+
+
 def main():
-    from dkt_ros.tools.train.lora import run_lora
     torch.set_num_threads(1)
     root = Path(sys.argv[1])
     run_lora(make_config(root, run=str(root / sys.argv[2]), steps=8))

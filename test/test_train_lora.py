@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from lora_run import make_base, make_config, make_data
+from lora_run import begin_and_die, make_base, make_config, make_data
 from safetensors.torch import load_file
 from scene_factory import make_scene, scene_frame
 from toy_model import HEIGHT, WIDTH, randn, toy_clip
@@ -21,7 +21,7 @@ from dkt_ros.model.lora import add_lora, lora_parameters, merge_lora_file, save_
 from dkt_ros.model.pipeline import DKTPipeline
 from dkt_ros.tools.train.flow import Denoiser, TrainingSchedule
 from dkt_ros.tools.train.latents import LatentCache, target_video
-from dkt_ros.tools.train.lora import LoraTrainer, run_lora
+from dkt_ros.tools.train.lora import run_lora
 from dkt_ros.tools.train.recipes import run_recipe
 from dkt_ros.tools.train.validation import SEED, predict
 
@@ -133,21 +133,7 @@ def test_resume_is_exact(root, tmp_path):
     whole, parts = (make_config(root, run=str(tmp_path / name), ema_decay=0.9)
                     for name in ('whole', 'parts'))
     run_lora(whole)
-
-    class Killed(RuntimeError):
-        pass
-
-    class Mortal(LoraTrainer):
-        def train_step(self):
-            if self.step == 4:
-                raise Killed
-            return super().train_step()
-
-    pipeline = DKTPipeline.from_pretrained(parts.base)
-    from dkt_ros.provenance import model_hash
-    mixture = open_mixture([SourceConfig(str(root / 'scenes'))])
-    with pytest.raises(Killed):
-        Mortal(parts, pipeline, mixture, None, model_hash(root / 'base' / 'vae')).fit()
+    begin_and_die(root, parts, DKTPipeline.from_pretrained(parts.base))
     with pytest.raises(UserError, match='--resume'):
         run_lora(parts)
     path = run_lora(parts, resume=True)

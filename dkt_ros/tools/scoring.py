@@ -11,7 +11,7 @@ import numpy as np
 from dkt_ros.data.scenes import SceneFrame
 from dkt_ros.frame import DepthEstimate, Frame
 from dkt_ros.material import Material
-from dkt_ros.metrics import depth_metrics, normal_metrics
+from dkt_ros.metrics import depth_metrics, is_depth, normal_metrics
 from dkt_ros.tools.baselines.filled import BEST, fill_holes
 
 OBJECT = (Material.TRANSPARENT, Material.TRANSLUCENT)
@@ -73,8 +73,9 @@ class ClipScore:
         self._sources = set(depths) & (set(depths) if self._sources is None else self._sources)
         masks = class_masks(item.material, item.depth)
         sensor = depths.get('sensor')
+        seen = None if sensor is None else is_depth(sensor)
         self._frames.append({
-            name: {source: score(depth, item.depth, mask, sensor)
+            name: {source: score(depth, item.depth, mask, seen)
                    for source, depth in depths.items()}
             for name, mask in masks.items() if mask.sum() >= MIN_PIXELS})
 
@@ -119,18 +120,16 @@ def _chosen(values: dict, names: tuple[str, ...]) -> dict[str, float]:
 
 
 def score(depth: np.ndarray, truth: np.ndarray, mask: np.ndarray,
-          sensor: np.ndarray | None = None) -> dict[str, float]:
+          seen: np.ndarray | None = None) -> dict[str, float]:
     """
     Return the metrics of `METRICS` as plain floats over the pixels of `mask`.
 
-    `mae_seen_m` is the error where `sensor` (H, W) measured something: a depth without holes is
-    to be compared with the sensor's on these pixels. NaN without a sensor.
+    `mae_seen_m` is the error where the sensor measured something, `seen` (H, W) bool: a depth
+    without holes is to be compared with the sensor's on these pixels. NaN without a sensor.
     """
-    seen = np.zeros(mask.shape, bool)
-    if sensor is not None:
-        seen = mask & np.isfinite(sensor) & (sensor > 0)
     values = depth_metrics(depth, truth, mask)
-    values['mae_seen_m'] = depth_metrics(depth, truth, seen)['mae_m']
+    values['mae_seen_m'] = float('nan') if seen is None else \
+        depth_metrics(depth, truth, mask & seen)['mae_m']
     return _chosen(values, METRICS)
 
 
