@@ -107,8 +107,9 @@ def test_thinning_keeps_the_file_small_enough():
     assert thinning({'a': 1_000_000, 'b': 500_000}, {'a': 60, 'b': 60}, 40.0) == 3
 
 
-def test_the_spool_gives_back_what_it_got(tmp_path):
-    spool = Spool(tmp_path / 'spool')
+@pytest.mark.parametrize('room', [None, 0, 30], ids=['memory', 'file', 'both'])
+def test_the_spool_gives_back_what_it_got(tmp_path, room):
+    spool = Spool(tmp_path / 'spool', room)
     data = bytes(4) + (7).to_bytes(4, 'little') + (5).to_bytes(4, 'little') + b'rest'
     spool.add('/a', 1, data)
     spool.add('/b', 2, b'x')

@@ -18,6 +18,8 @@ import json
 import sys
 import threading
 import time
+from dataclasses import dataclass
+from itertools import chain, islice
 
 import numpy as np
 import rclpy
@@ -36,8 +38,9 @@ from rclpy.qos_overriding_options import QoSOverridingOptions
 from rosgraph_msgs.msg import Clock
 from scipy.spatial.transform import Rotation
 from sensor_msgs.msg import CameraInfo, Image
-from std_msgs.msg import String
+from std_msgs.msg import Header, String
 
+from dkt_ros.camera import PinholeCamera
 from dkt_ros.config import ClipCameraConfig
 from dkt_ros.data.clips import open_clip
 from dkt_ros.nodes import messages
@@ -55,8 +58,49 @@ IMAGE_TOPICS = {
 INDEX_QOS = QoSProfile(depth=10000, reliability=ReliabilityPolicy.RELIABLE,
                        durability=DurabilityPolicy.TRANSIENT_LOCAL)
 CLOCK_PERIOD_S = 0.01
+FRAMES_AHEAD = 90
+"""Decoded before the first is sent: 140 MB at 640x480."""
 # A subscriber that this side has matched may need a moment more to match from its side.
 SETTLE_S = 1.0
+
+
+@dataclass(frozen=True)
+class Shot:
+    """
+    A frame as it is published, but for its stamp.
+
+    Attributes
+    ----------
+    index : int
+        Position in the clip.
+    offset_ns : int
+        When to publish it, from the start [ns].
+    clip_stamp_ns : int
+        Its stamp in the clip [ns].
+    camera : PinholeCamera
+    images : dict of str to Image
+        By topic, relative to the node.
+    T_world_camera : (4, 4) array or None
+
+    """
+
+    index: int
+    offset_ns: int
+    clip_stamp_ns: int
+    camera: PinholeCamera
+    images: dict[str, Image]
+    T_world_camera: np.ndarray | None
+
+
+def prepare(due: Due) -> Shot:
+    """Write the images of a frame as messages."""
+    frame = due.item.frame
+    images = {'color/image_raw': messages.array_to_image(frame.rgb, 'rgb8', Header())}
+    if frame.sensor_depth is not None:
+        images['aligned_depth_to_color/image_raw'] = messages.array_to_image(
+            messages.depth_to_millimetres(frame.sensor_depth), '16UC1', Header())
+    return Shot(due.index, due.offset_ns, frame.stamp_ns, frame.camera, images,
+                due.item.T_world_camera)
 
 
 class ClipCameraNode(Node):
@@ -116,17 +160,20 @@ class ClipCameraNode(Node):
             self.get_logger().warning(note)
         if config.publish_clock:
             self._clock_publisher = self.create_publisher(Clock, '/clock', 1)
-        frames = schedule(clip.items, config.rate_hz, config.loop, config.max_frames)
-        due = next(frames)
+        frames = map(prepare, schedule(clip.items, config.rate_hz, config.loop,
+                                       config.max_frames))
+        # Decoded while nobody listens yet: a camera leaves the processor to those who do.
+        frames = chain(list(islice(frames, FRAMES_AHEAD)), frames)
+        shot = next(frames, None)
         if not self._wait_for_subscribers(config.wait_for_subscribers):
             return
         self.get_logger().info(f'playing {path}')
-        base_ns = (max(due.item.frame.stamp_ns, 10**9) if config.publish_clock
+        base_ns = (max(shot.clip_stamp_ns, 10**9) if config.publish_clock
                    else time.time_ns())
         start = time.monotonic_ns()
-        while due is not None and self._wait_until(start + due.offset_ns, start, base_ns):
-            self._publish(due, base_ns + due.offset_ns, config)
-            due = next(frames, None)
+        while shot is not None and self._wait_until(start + shot.offset_ns, start, base_ns):
+            self._publish(shot, base_ns + shot.offset_ns, config)
+            shot = next(frames, None)
         self._end()
 
     def _wait_for_subscribers(self, number: int) -> bool:
@@ -157,21 +204,19 @@ class ClipCameraNode(Node):
             self._stop.wait(min(left_s, CLOCK_PERIOD_S) if self._clock_publisher else left_s)
         return False
 
-    def _publish(self, due: Due, stamp_ns: int, config: ClipCameraConfig) -> None:
-        frame = due.item.frame
+    def _publish(self, shot: Shot, stamp_ns: int, config: ClipCameraConfig) -> None:
         header = messages.make_header(stamp_ns, config.frame_id)
-        info = messages.info_from_camera(frame.camera, header)
+        info = messages.info_from_camera(shot.camera, header)
         self._send('color/camera_info', info)
-        self._send('color/image_raw', messages.array_to_image(frame.rgb, 'rgb8', header))
-        if frame.sensor_depth is not None:
-            millimetres = messages.depth_to_millimetres(frame.sensor_depth)
-            self._send('aligned_depth_to_color/camera_info', info)
-            self._send('aligned_depth_to_color/image_raw',
-                       messages.array_to_image(millimetres, '16UC1', header))
-        if due.item.T_world_camera is not None:
+        for topic, image in shot.images.items():
+            image.header = header
+            if topic.startswith('aligned'):
+                self._send('aligned_depth_to_color/camera_info', info)
+            self._send(topic, image)
+        if shot.T_world_camera is not None:
             self._send('camera_pose', pose_message(
-                due.item.T_world_camera, messages.make_header(stamp_ns, config.world_frame_id)))
-        self._tell(index=due.index, stamp_ns=stamp_ns, clip_stamp_ns=frame.stamp_ns)
+                shot.T_world_camera, messages.make_header(stamp_ns, config.world_frame_id)))
+        self._tell(index=shot.index, stamp_ns=stamp_ns, clip_stamp_ns=shot.clip_stamp_ns)
         self.frames_sent += 1
 
     def _send(self, topic: str, message) -> None:

@@ -8,10 +8,8 @@ r"""
 """
 from __future__ import annotations
 
-import sys
 from typing import Any
 
-import cv2
 from diagnostic_msgs.msg import DiagnosticArray
 
 from dkt_ros.config import DepthNodeConfig
@@ -25,8 +23,9 @@ from dkt_ros.nodes.outputs import Outputs
 from dkt_ros.nodes.pairing import Pair
 from dkt_ros.nodes.parameters import NodeParameters
 from dkt_ros.nodes.report import Report
+from dkt_ros.perception import share_processor
 
-TURN_S = 5e-4
+TICK_S = 0.25
 
 
 class DepthNode(ManagedNode):
@@ -62,7 +61,7 @@ class DepthNode(ManagedNode):
         self._options = NodeParameters(self, DepthNodeConfig(), self._is_configured,
                                           self._on_change)
         self.report = Report(self)
-        self.create_timer(0.1, self._tick, clock=self._wall)
+        self.create_timer(TICK_S, self._tick, clock=self._wall)
         self._begin()
 
     def _configure(self) -> None:
@@ -130,10 +129,7 @@ class DepthNode(ManagedNode):
 
 def main(args: list[str] | None = None) -> None:
     """Run the node until it is interrupted."""
-    # Two threads compute side by side in many small steps. At Python's 5 ms a turn each would wait
-    # for the other after every step, and OpenCV's own threads only crowd the processor.
-    sys.setswitchinterval(TURN_S)
-    cv2.setNumThreads(1)
+    share_processor()
     run(DepthNode, args)
 
 

@@ -3,7 +3,9 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from rclpy.lifecycle import LifecycleNode
@@ -141,8 +143,9 @@ class GraspInputs:
             qos_overriding_options=QoSOverridingOptions.with_default_policies()))
         self._watches[topic] = (watch, qos)
 
-    def _read(self, topic: str) -> list:
-        return [deserialize_message(data, self._kinds[topic]) for data in self._messages[topic]]
+    def _newest_first(self, topic: str) -> Iterator[Any]:
+        for data in reversed(tuple(self._messages.get(topic, ()))):
+            yield deserialize_message(data, self._kinds[topic])
 
     def _from_points(self) -> Cloud:
         message = deserialize_message(self._messages['points'][-1], PointCloud2)
@@ -153,8 +156,8 @@ class GraspInputs:
     def _from_depth(self) -> Cloud:
         image = deserialize_message(self._messages['depth'][-1], Image)
         stamp = messages.stamp_to_ns(image.header.stamp)
-        infos = self._read('camera_info')
-        info = min(infos, key=lambda item: abs(messages.stamp_to_ns(item.header.stamp) - stamp))
+        info = min(self._newest_first('camera_info'),
+                   key=lambda item: abs(messages.stamp_to_ns(item.header.stamp) - stamp))
         camera = messages.camera_from_info(info)
         depth = messages.image_to_depth(image)
         if depth.shape != (camera.height, camera.width):
@@ -165,7 +168,7 @@ class GraspInputs:
 
     def _confidence(self, cloud: Cloud) -> np.ndarray | None:
         """Return the confidence of the same stamp and size, if there is one."""
-        for message in reversed(self._read('confidence') if 'confidence' in self._kinds else []):
+        for message in self._newest_first('confidence'):
             if messages.stamp_to_ns(message.header.stamp) == cloud.stamp_ns:
                 values = messages.image_to_array(message)
                 return values if values.shape == cloud.points.shape[:-1] else None

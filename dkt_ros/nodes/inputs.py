@@ -59,15 +59,15 @@ class Inputs:
         self._warned_cached = False
         self._pairs_without_depth = 0
         self.pairer = FramePairer(0, 0)
-        self._needs_depth = True
+        self._depth_came = False
         self.configure(config)
         color, depth = config.input.image_transport, config.input.depth_transport
         self._subscriptions = []
         self._watches: list[tuple[InputWatch, QoSProfile]] = []
-        self._timer = None
+        self._timer = node.create_timer(TICK_S, self._emit_ready, clock=clock)
+        self._timer.cancel()
         try:
             self._subscribe_all(color, depth)
-            self._timer = node.create_timer(TICK_S, self._tick, clock=clock)
         except BaseException:
             self.destroy()
             raise
@@ -75,19 +75,23 @@ class Inputs:
     def _subscribe_all(self, color: str, depth: str) -> None:
         self._subscribe(COLOR, color, self.pairer.add_color)
         self._subscribe(INFO, 'info', self.pairer.add_info)
-        self._depth_watch = self._subscribe(DEPTH, depth, self.pairer.add_depth)
+        self._depth_watch = self._subscribe(DEPTH, depth, self._add_depth)
+
+    def _add_depth(self, stamp_ns: int, message, now_ns: int) -> list[Pair]:
+        self._depth_came = self.pairer.wants_depth = True
+        return self.pairer.add_depth(stamp_ns, message, now_ns)
 
     def configure(self, config: DepthNodeConfig) -> None:
         """Take new options where that needs no new subscription."""
         self._silent_after_s = config.input.silent_after_s
         self.pairer.slop_ns = int(config.input.slop_s * 1e9)
         self.pairer.wait_ns = int(config.input.wait_s * 1e9)
-        self._needs_depth = config.anchor.source == 'sensor'
+        # An RGB camera with another anchor has no depth; nothing must wait for it.
+        self.pairer.wants_depth = self._depth_came or config.anchor.source == 'sensor'
 
     def destroy(self) -> None:
         """End the subscriptions."""
-        if self._timer is not None:
-            self._node.destroy_timer(self._timer)
+        self._node.destroy_timer(self._timer)
         for subscription in self._subscriptions:
             self._node.destroy_subscription(subscription)
         self._subscriptions = []
@@ -132,11 +136,18 @@ class Inputs:
             self._stats.span('pair', self._pairing_s / len(pairs))
             self._pairing_s = 0.0
         self._emit(pairs)
+        self._set_timer()
 
-    def _tick(self) -> None:
-        # An RGB camera with another anchor has no depth; nothing must wait for it.
-        self.pairer.wants_depth = self._needs_depth or self._depth_watch.received > 0
+    def _emit_ready(self) -> None:
         self._emit(self.pairer.ready(time.monotonic_ns()))
+        self._set_timer()
+
+    def _set_timer(self) -> None:
+        """Look again only while something waits: waking up costs the model a millisecond."""
+        if not self.pairer.waits:
+            self._timer.cancel()
+        elif self._timer.is_canceled():
+            self._timer.reset()
 
     def _emit(self, pairs: list[Pair]) -> None:
         for pair in pairs:

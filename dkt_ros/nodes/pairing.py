@@ -84,6 +84,11 @@ class FramePairer:
         self._last_emitted_ns: int | None = None
         self._spacings: deque[int] = deque(maxlen=10)
 
+    @property
+    def waits(self) -> bool:
+        """True while a colour image waits for what belongs to it."""
+        return bool(self._colors)
+
     def add_color(self, stamp_ns: int, message: Any, now_ns: int) -> list[Pair]:
         """Take a colour image; return the pairs that are complete now, oldest first."""
         last = self._last_emitted_ns

@@ -1,8 +1,9 @@
 """
 `dkt bench stream`: speed, age, memory and seams of each live preset, 640x480 in and out.
 
-The whole chain of `Perception` is timed, on the bundled clip. Each preset runs in a process of its
-own, so that its peak memory is its own.
+The whole chain of `Perception` is timed, on the bundled clip, in two threads as in `depth_node`:
+the maps of a window are made while the networks work on the next one. Each preset runs in a
+process of its own, so that its peak memory is its own.
 """
 from __future__ import annotations
 
@@ -11,6 +12,7 @@ import resource
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -23,7 +25,7 @@ from rich.table import Table
 from dkt_ros.config import PRESETS, BenchConfig, NormalsConfig, PerceptionConfig, StreamConfig
 from dkt_ros.data.clips import open_clip
 from dkt_ros.errors import UserError
-from dkt_ros.frame import Frame
+from dkt_ros.frame import DepthEstimate, Frame
 from dkt_ros.pacer import Pacer
 from dkt_ros.provenance import provenance
 from dkt_ros.resources import resolve_model, share_path
@@ -37,10 +39,24 @@ MEGABYTE = 2 ** 20
 
 @dataclass
 class _Timeline:
-    """Computing time and finished estimates of each push, and the memory between them."""
+    """
+    What was measured while frames were pushed.
+
+    Attributes
+    ----------
+    seconds, finished : list
+        Time [s] and estimates of each push; a push that fills a window waits for the maps of the
+        one before.
+    maps : list of float
+        Time for the maps of each window [s].
+    rss_mb : list of float
+        Memory after each push [MB].
+
+    """
 
     seconds: list[float] = field(default_factory=list)
     finished: list[int] = field(default_factory=list)
+    maps: list[float] = field(default_factory=list)
     rss_mb: list[float] = field(default_factory=list)
 
 
@@ -85,8 +101,9 @@ def measure_preset(folder: Path, preset: str, config: BenchConfig) -> dict:
     import torch
 
     from dkt_ros.model.loading import load_pipeline
-    from dkt_ros.perception import Perception
+    from dkt_ros.perception import Perception, share_processor
 
+    share_processor()
     if config.threads:
         torch.set_num_threads(config.threads)
     stream = StreamConfig(preset=preset, height=config.working_height,
@@ -126,13 +143,27 @@ def _resized(frame: Frame, config: BenchConfig) -> Frame:
 def play(perception, frames: Iterator[Frame]) -> _Timeline:
     """Push frames as fast as they are taken."""
     timeline = _Timeline()
-    for frame in frames:
+
+    def complete(estimates: list[DepthEstimate]) -> None:
         start = time.perf_counter()
-        estimates = perception.push(frame)
-        timeline.seconds.append(time.perf_counter() - start)
-        timeline.finished.append(len(estimates))
-        del estimates
-        timeline.rss_mb.append(rss_mb())
+        deque(perception.complete(estimates), maxlen=0)
+        timeline.maps.append(time.perf_counter() - start)
+
+    with ThreadPoolExecutor(1) as finisher:
+        maps: Future | None = None
+        for frame in frames:
+            start = time.perf_counter()
+            estimates = perception.advance(frame)
+            if estimates:
+                if maps is not None:
+                    maps.result()
+                maps = finisher.submit(complete, estimates)
+            timeline.seconds.append(time.perf_counter() - start)
+            timeline.finished.append(len(estimates))
+            del estimates
+            timeline.rss_mb.append(rss_mb())
+        if maps is not None:
+            maps.result()
     return timeline
 
 
@@ -146,10 +177,9 @@ def summarise(timeline: _Timeline, stream) -> dict:
                         f'{WARM_UP_WINDOWS} of warm-up; give more frames')
     seconds, finished = timeline.seconds[first:last], timeline.finished[first:last]
     per_frame = sum(seconds) / sum(finished)
-    total, busy = sum(timeline.seconds), sum(stats.stage_seconds.values())
     stages = {name: value / stats.frames_out for name, value in stats.stage_seconds.items()}
-    stages['maps'] = max(total - busy, 0.0) / stats.frames_out
-    ages, drops = camera_ages(seconds, finished, CAMERA_HZ, 600)
+    stages['maps'] = sum(timeline.maps) / stats.frames_out
+    ages, drops = camera_ages(seconds, finished, stages['maps'], CAMERA_HZ, 600)
     return {
         'frames_in': stats.frames_in, 'frames_out': stats.frames_out, 'drops': drops,
         'fps': 1.0 / per_frame, 'ms_per_frame': 1000 * per_frame,
@@ -167,8 +197,8 @@ def _steady_from(finished: Sequence[int]) -> int:
     return ends[WARM_UP_WINDOWS - 1] if len(ends) >= WARM_UP_WINDOWS else len(finished)
 
 
-def camera_ages(seconds: Sequence[float], finished: Sequence[int], rate_hz: float,
-                num_images: int) -> tuple[list[float], int]:
+def camera_ages(seconds: Sequence[float], finished: Sequence[int], maps_s: float,
+                rate_hz: float, num_images: int) -> tuple[list[float], int]:
     """
     Play measured computing times against a camera on a virtual clock.
 
@@ -177,6 +207,8 @@ def camera_ages(seconds: Sequence[float], finished: Sequence[int], rate_hz: floa
     seconds, finished : sequence
         Computing time [s] and number of finished estimates of each push, whole windows, repeated
         for as long as needed.
+    maps_s : float
+        Time for the maps of one estimate [s], which follow one after the other.
     rate_hz : float
         Images a second.
     num_images : int
@@ -198,8 +230,8 @@ def camera_ages(seconds: Sequence[float], finished: Sequence[int], rate_hz: floa
             continue
         free_at = max(free_at, now) + seconds[push]
         waiting.append(now)
-        for _ in range(finished[push]):
-            ages.append(free_at - waiting.popleft())
+        for number in range(finished[push]):
+            ages.append(free_at + (number + 1) * maps_s - waiting.popleft())
         push = (push + 1) % len(seconds)
     return ages, pacer.drops
 

@@ -44,7 +44,7 @@ NODES = ('depth_node', 'grasp_node')
 CAMERA = '/camera/camera'
 OUTPUTS = ('depth', 'camera_info', 'depth_fused', 'disparity', 'normals', 'normals/color',
            'depth/color', 'mask', 'points')
-DEMO_RATE_HZ, WORKING_SIZE = 3.0, (320, 240)
+DEMO_RATE_HZ, WORKING_SIZE = 6.0, (320, 240)
 """What two slow cores follow while four processes share them, with the bundled model."""
 THREADS = 1
 """Of the networks: beside them the maps are made, and three more processes run."""
@@ -56,7 +56,7 @@ MAX_MCAP_MB = 150.0
 START_S, WRITE_S = 90.0, 90.0
 """How long the graph may take to start, and the recorder to write."""
 MONTAGE_ROWS = 4
-PLAN_HZ = 0.5
+PLAN_HZ = 0.25
 """How often grasps are planned meanwhile: the model needs the processor, too."""
 
 
