@@ -117,8 +117,8 @@ class FusionConfig(Config):
         'is 2 % or more; it falls to none at 0.5 %: a poor model needs the witness of holes.',
         minimum=0.0, maximum=1.0)
     min_relief: float = option(
-        0.02, 'A smooth surface this much nearer than its surroundings, as a share of depth, is '
-        'believed although the model sees something before it; 1 believes none.', minimum=0.005,
+        0.005, 'A smooth surface this much nearer than its surroundings, as a share of depth, is '
+        'believed although the model sees something before it; 1 believes none.', minimum=0.001,
         maximum=1.0)
     reach: float = option(
         0.03, 'How far holes and certainly wrong pixels cast doubt, as a share of the image '

@@ -27,6 +27,7 @@ CARRY = 8
 COLOR_SCALE = 0.15
 # Two surfaces beside a hole are two if they are this share of depth apart.
 STEP = 0.03
+CROSS = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
 # Between these residuals of the model, holes become necessary witnesses of glass.
 GOOD_RESIDUAL, POOR_RESIDUAL = 0.005, 0.02
 MASKED_TRUST = 0.6
@@ -260,7 +261,8 @@ def _carried(sensor: np.ndarray, depth: np.ndarray, mask: np.ndarray, rgb: np.nd
 
     Into a hole beside a surface in front of the model goes that surface, if the colour is its own.
     A hole between two surfaces, none of them behind the model, is the shadow of one on the other
-    for one of the stereo cameras: it belongs to the one whose colour it has.
+    for one of the stereo cameras: it belongs to the one whose colour it has. So does, whatever the
+    model says, a pixel of any hole that touches one of two surfaces.
     """
     height, width = depth.shape
     if width >= 480:
@@ -272,7 +274,8 @@ def _carried(sensor: np.ndarray, depth: np.ndarray, mask: np.ndarray, rgb: np.nd
     far = cv2.dilate(np.where(kept, sensor, np.float32(0)), window)
     result = np.full(depth.shape, np.nan, np.float32)
     missed = near < depth * (1 - 2 * weak)
-    between = (far > near * (1 + STEP)) & (near < depth * (1 + weak))
+    touches = cv2.dilate(_as_bytes(kept), CROSS) > 0
+    between = (far > near * (1 + STEP)) & (touches | (near < depth * (1 + weak)))
     rows, columns = np.nonzero(np.isnan(sensor) & (missed | between))
     if not rows.size:
         return result

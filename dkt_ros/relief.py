@@ -12,18 +12,18 @@ import numpy as np
 from dkt_ros.averaging import shrunk, spread
 
 # A surface is smooth if it is bent by at most this many times what trusted surfaces usually are.
-SMOOTH = 2.0
+SMOOTH = 4.0
 # What surrounds a thing is looked for within this radius, as a share of the width.
 SURROUNDINGS = 0.3
 # A region stands out if this share of its pixels does; those beside it need less relief.
 STANDING, LESS_RELIEF = 0.3, 0.4
 # A region is torn if holes of some thickness take this share of what lies within this radius, as a
 # share of the width: measured glass is never far from where it is not measured.
-TORN, TORN_REACH = 0.2, 0.06
+TORN, TORN_REACH = 0.1, 0.06
 # How wide the rim of a thing is, where its surface cannot be told smooth [px of 256].
-RIM = 4
+RIM = 6
 # Neighbours whose depths differ by less than this share lie on one surface.
-CONTINUOUS = 0.015
+CONTINUOUS = 0.02
 
 
 def standing(sensor: np.ndarray, wrong: np.ndarray, min_relief: float) -> np.ndarray:
