@@ -209,3 +209,14 @@ def test_a_hole_between_two_surfaces_belongs_to_the_one_of_its_colour():
     fused = fusion.fuse(sensor, depth, np.isnan(sensor), RESIDUAL, CONFIG, rgb)
     np.testing.assert_allclose(fused[45:75, 99], 0.5, atol=1e-3)
     np.testing.assert_allclose(fused[45:75, 100], 0.9, atol=1e-3)
+
+
+def test_the_border_of_a_hole_belongs_to_a_surface_beside_it_whatever_the_model_says():
+    depth, sensor = flat(0.4), flat(0.9)
+    sensor[GLASS] = 0.5
+    sensor[40:80, 99:101] = np.nan
+    rgb = np.full((*SHAPE, 3), 40, np.uint8)
+    rgb[GLASS] = 200
+    fused = fusion.fuse(sensor, depth, np.isnan(sensor), RESIDUAL, CONFIG, rgb)
+    np.testing.assert_allclose(fused[45:75, 99], 0.5, atol=1e-3)
+    np.testing.assert_allclose(fused[45:75, 100], 0.9, atol=1e-3)

@@ -6,6 +6,7 @@ from dkt_ros import fusion
 from dkt_ros.config import FusionConfig
 from dkt_ros.relief import standing
 
+RELIEF = FusionConfig().min_relief
 THING = (slice(50, 100), slice(90, 150))
 
 
@@ -25,13 +26,20 @@ def wrong():
 def test_a_smooth_thing_in_front_of_its_surroundings_is_believed():
     sensor = table()
     sensor[THING] = 0.55 + 0.001 * (sensor[THING] - 0.7)
-    seen = standing(sensor, wrong(), 0.02)
+    seen = standing(sensor, wrong(), RELIEF)
     assert seen[54:96, 94:146].mean() > 0.95
     assert not seen[~wrong()].any()
 
 
+def test_a_thing_that_stands_out_by_a_hundredth_is_believed_up_to_its_rim():
+    sensor = table()
+    sensor[THING] *= 0.985
+    seen = standing(sensor, wrong(), RELIEF)
+    assert seen[THING].mean() > 0.9
+
+
 def test_a_table_seen_through_glass_is_not():
-    assert not standing(table(), wrong(), 0.02).any()
+    assert not standing(table(), wrong(), RELIEF).any()
 
 
 def test_a_thing_full_of_holes_is_not():
@@ -39,14 +47,14 @@ def test_a_thing_full_of_holes_is_not():
     sensor[THING] = 0.55
     for y, x in zip(rng.integers(52, 94, 30), rng.integers(92, 144, 30)):
         sensor[y:y + 6, x:x + 6] = np.nan
-    assert standing(sensor, wrong(), 0.02)[THING].mean() < 0.15
+    assert standing(sensor, wrong(), RELIEF)[THING].mean() < 0.15
 
 
 def test_a_torn_surface_is_not():
     sensor, rng = table(), np.random.default_rng(1)
     coarse = rng.normal(0, 0.02, (25, 30)).repeat(2, 0).repeat(2, 1)
     sensor[THING] = 0.55 + coarse.astype(np.float32)
-    assert standing(sensor, wrong(), 0.02)[THING].mean() < 0.1
+    assert standing(sensor, wrong(), RELIEF)[THING].mean() < 0.1
 
 
 @pytest.mark.parametrize('width', [256, 640])
@@ -64,4 +72,4 @@ def test_fusion_keeps_a_thing_that_the_model_sees_too_near(width):
 
 
 def test_without_trusted_pixels_nothing_is_believed():
-    assert not standing(table(), np.ones((192, 256), bool), 0.02).any()
+    assert not standing(table(), np.ones((192, 256), bool), RELIEF).any()
