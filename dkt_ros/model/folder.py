@@ -20,6 +20,7 @@ from dkt_ros.errors import UserError
 PICKLE_SUFFIXES = ('.bin', '.pt', '.pth', '.ckpt', '.pkl', '.pickle')
 WEIGHTED_COMPONENTS = ('transformer', 'vae', 'prompt_rows')
 WEIGHTS_NAME = 'diffusion_pytorch_model.safetensors'
+MANIFEST = 'manifest.json'
 REMEDY = 'copy the model folder again, or train or prepare it anew'
 
 
@@ -54,6 +55,13 @@ def check_model_folder(folder: str | Path, class_name: str) -> Path:
     scheduler = folder / 'scheduler' / 'scheduler_config.json'
     _read_json(scheduler, f'{scheduler} {missing}')
     return folder
+
+
+def is_bare_base(folder: Path) -> bool:
+    """Return whether `dkt prepare` made this folder of a published base without a LoRA."""
+    path = folder / MANIFEST
+    manifest = _read_json(path, '') if path.is_file() else {}
+    return 'base' in manifest and manifest.get('lora') is None
 
 
 def weight_files(component: Path) -> list[Path]:

@@ -19,17 +19,19 @@ def prepare(
     base: Annotated[str, typer.Option(
         help='Folder of the published base, or its name on the hub: '
         'alibaba-pai/Wan2.1-Fun-1.3B-Control or -14B-Control.')],
-    lora: Annotated[str, typer.Option(
-        help='File or folder of the LoRA of DKT, or its name on the hub: '
-        'Daniellesry/DKT-Depth-1-3B-v1.1, DKT-Depth-14B, DKT-Normal-14B.')],
     out: Annotated[Path, typer.Option(help='The model folder to write.')],
+    lora: Annotated[str | None, typer.Option(
+        help='File or folder of the LoRA of DKT, or its name on the hub: '
+        'Daniellesry/DKT-Depth-1-3B-v1.1, DKT-Depth-14B, DKT-Normal-14B. Without it the folder '
+        'is the bare base that `dkt train` starts from, of no use for depth.')] = None,
     prompt_rows: Annotated[Path | None, typer.Option(
         help='safetensors file with the text embedding of each task; without it the text encoder '
         'of the base is run once.')] = None,
     tokenizer: Annotated[str | None, typer.Option(
         help='Folder of google/umt5-xxl; that inside the base if not given.')] = None,
     tasks: Annotated[str | None, typer.Option(
-        help='What the LoRA was trained for: depth, normal; told by its name if not given.',
+        help='What the LoRA was trained for: depth, normal; told by its name if not given, both '
+        'for a bare base.',
     )] = None,
     dtype: Annotated[str, typer.Option(
         help='How the transformer is stored: bfloat16, float16, float32.')] = 'bfloat16',
@@ -38,7 +40,7 @@ def prepare(
     json: Json = None,
 ) -> None:
     """
-    Make a model folder of the published base and a LoRA of DKT.
+    Make a model folder of the published base and a LoRA of DKT, or of the base alone.
 
     Example: `dkt prepare --base Wan2.1-Fun-1.3B-Control --lora DKT-Depth-1-3B-v1.1 --out dkt-1.3b`
     """
