@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -120,10 +121,19 @@ def replace_folder(folder: Path, write: Callable[[Path], object]) -> None:
         new, old = Path(scratch) / 'new', Path(scratch) / 'old'
         new.mkdir()
         write(new)
+        _share(new)
         if folder.is_dir():
             _keep_documents(folder, new)
             folder.rename(old)
         new.rename(folder)
+
+
+def _share(folder: Path) -> None:
+    """Let others read what the user's umask lets them: safetensors writes for its owner alone."""
+    mask = os.umask(0)
+    os.umask(mask)
+    for path in folder.rglob('*.safetensors'):
+        path.chmod(0o666 & ~mask)
 
 
 def _keep_documents(folder: Path, new: Path) -> None:
