@@ -20,6 +20,7 @@ from dkt_ros.model.prompt import PromptRows
 from dkt_ros.model.windows import WindowShape
 from dkt_ros.tools.bench_model import (
     STAGES,
+    _table,
     count_work,
     matmul_speed,
     measure,
@@ -138,6 +139,28 @@ def test_a_run_leaves_table_figures_and_plot(tmp_path):
     assert figures['parameters_folded'] < figures['parameters']
     assert 'faithful' in output.getvalue()
     assert cv2.imread(str(tmp_path / 'stages.png')).shape[1] == 900
+
+
+def test_the_table_is_whole_in_a_log_of_80_columns():
+    row = {'size': [832, 480], 'preset': 'reference', 'steps': 5, 'ms_per_frame': 1167.4,
+           'stage_ms': dict.fromkeys(STAGES, 123.4), 'floor_ms': 131.8, 'age_ms': 12345.6,
+           'peak_gpu_mb': 11190.4}
+    output = io.StringIO()
+    Console(file=output, width=80).print(_table(
+        {'device_name': 'H200', 'dtype': 'bfloat16', 'layers': 30, 'rows': [row],
+         'reference': []}))
+    assert '…' not in output.getvalue()
+    assert '11190' in output.getvalue()
+
+
+def test_what_folding_is_worth_can_be_asked_alone(monkeypatch):
+    monkeypatch.setattr('dkt_ros.tools.bench_model.measure', None)
+    output = io.StringIO()
+    config = BenchModelConfig(sizes='32x32', presets='balanced', repeats=1, device='cpu',
+                              precision='float32', stages=False)
+    figures = run_bench_model('dkt-tiny', config=config, console=Console(file=output, width=120))
+    assert (figures['rows'], figures['reference'], len(figures['fold'])) == ([], [], 1)
+    assert 'one step' in output.getvalue()
 
 
 @pytest.mark.parametrize(('arguments', 'sentence'), [

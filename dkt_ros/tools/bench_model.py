@@ -51,6 +51,7 @@ from dkt_ros.tools.stage_plot import write_stage_plot
 
 CAMERA_HZ = 30.0
 WARM_UPS = 3
+COMPACT = {'box': SIMPLE_HEAD, 'padding': 0}
 STAGES = ('encode', 'dit', 'decode', 'rest')
 
 
@@ -98,19 +99,22 @@ def run_bench_model(model: str | Path | None = None, shape: str | None = None,
         'dtype': str(dtype).removeprefix('torch.'), 'threads': torch.get_num_threads(),
         'peak_tflops': peak / 1e12, **_parameters(pipeline), 'rows': rows, 'reference': [],
         'fold': []}
+    cases = list(itertools.product(sizes, presets))
     with console.status('timing'):
-        for size, preset in itertools.product(sizes, presets):
+        for size, preset in cases if config.stages else ():
             reset_peak(device)
             found = measure(pipeline, size, preset, steps, config.repeats, peak)
             rows += [row | {'peak_gpu_mb': memory(device).get('peak_gpu_mb')} for row in found]
         figures |= memory(device)
         if config.reference:
             del pipeline
-            figures |= _compare(model, shape, config, device, dtype, rows)
-    console.print(_table(figures))
+            figures |= _compare(_load_whole(model, shape, config, device, dtype), cases,
+                                config.repeats, rows)
+    if rows:
+        console.print(_table(figures))
     if figures['fold']:
         console.print(_fold_table(figures))
-    if plot is not None:
+    if plot is not None and rows:
         write_stage_plot(plot, figures['rows'] + figures['reference'], STAGES)
         console.print(f'stages drawn in {plot}', highlight=False)
     return figures
@@ -135,25 +139,31 @@ def _parameters(pipeline: DKTPipeline) -> dict:
     return {'parameters': before, 'parameters_folded': after, 'parameters_vae': vae}
 
 
-def _compare(model: str | Path | None, shape: str | None, config: BenchModelConfig, device: str,
-             dtype: torch.dtype, rows: list[dict]) -> dict[str, list[dict]]:
-    """Time the unfolded network: beside the folded one, and as the reference runs it."""
+def _load_whole(model: str | Path | None, shape: str | None, config: BenchModelConfig,
+                device: str, dtype: torch.dtype) -> DKTPipeline:
+    """Load it with its transformer not folded."""
     stored = _stored(device, dtype)
-    pipeline = random_pipeline(shape, config.layers, device, stored) if model is None else \
-        DKTPipeline.from_pretrained(resolve_model(model), torch_dtype=stored).to(device)
+    if model is None:
+        return random_pipeline(shape, config.layers, device, stored)
+    return DKTPipeline.from_pretrained(resolve_model(model), torch_dtype=stored).to(device)
+
+
+def _compare(pipeline: DKTPipeline, cases: list[tuple[tuple[int, int], str]], repeats: int,
+             rows: list[dict]) -> dict[str, list[dict]]:
+    """Time the unfolded network: beside the folded one, and as the reference runs it."""
     found: dict[str, list[dict]] = {'fold': [], 'reference': []}
-    for size, preset in dict.fromkeys((tuple(row['size']), row['preset']) for row in rows):
+    device = str(pipeline.vae.device)
+    for size, preset in cases:
         window = PRESETS.get(preset, FAITHFUL_WINDOW)[0]
-        found['fold'].append({'preset': preset} | compare_folded(pipeline, size, window,
-                                                                 config.repeats))
-        if preset != FAITHFUL:
+        found['fold'].append({'preset': preset} | compare_folded(pipeline, size, window, repeats))
+        same = [row for row in rows if (tuple(row['size']), row['preset']) == (size, FAITHFUL)]
+        if preset != FAITHFUL or not same:
             continue
         reset_peak(device)
-        seconds, held = reference_step(pipeline, size, config.repeats), memory(device)
+        seconds, held = reference_step(pipeline, size, repeats), memory(device)
         frames = temporal_ratio(pipeline.vae) * (FAITHFUL_WINDOW[0] - FAITHFUL_WINDOW[1])
-        found['reference'] += [
-            _reference_row(row, 1e3 * row['steps'] * seconds / frames) | held
-            for row in rows if (tuple(row['size']), row['preset']) == (size, preset)]
+        found['reference'] += [_reference_row(row, 1e3 * row['steps'] * seconds / frames) | held
+                               for row in same]
     return found
 
 
@@ -329,7 +339,7 @@ def _numbers(text: str) -> list[int]:
 
 def _table(figures: dict) -> Table:
     table = Table(title=f'{figures["device_name"]}, {figures["dtype"]}, {figures["layers"]} '
-                        f'layers; ms a frame; age at {CAMERA_HZ:g} Hz', box=SIMPLE_HEAD)
+                        f'layers; ms a frame; age at {CAMERA_HZ:g} Hz', **COMPACT)
     for name in ('size', 'preset', 'steps', 'all', *STAGES, 'floor', 'age', 'GPU MB'):
         table.add_column(name, justify='right', no_wrap=True)
     for row in figures['rows'] + figures['reference']:
@@ -346,7 +356,7 @@ def _table(figures: dict) -> Table:
 def _fold_table(figures: dict) -> Table:
     before, after = figures['parameters'], figures['parameters_folded']
     table = Table(title=f'folded: {before / 1e6:.0f} to {after / 1e6:.0f} million weights '
-                        f'({after / before:.1%}); one step', box=SIMPLE_HEAD)
+                        f'({after / before:.1%}); one step', **COMPACT)
     for name in ('size', 'preset', 'TFLOP', 'folded', 'ms', 'folded', 'ratio'):
         table.add_column(name, justify='right', no_wrap=True)
     for row in figures['fold']:

@@ -75,6 +75,9 @@ def bench_model(
         help='auto, float32 or bfloat16.')] = BenchModelConfig.precision,
     reference: Annotated[bool, typer.Option(
         help='Also time the network as the reference runs it.')] = BenchModelConfig.reference,
+    stages: Annotated[bool, typer.Option(
+        help='Time encode, DiT and decode; without, only one step before and after folding.',
+    )] = BenchModelConfig.stages,
     plot: Annotated[Path | None, typer.Option(help='Draw the stages here (PNG).')] = None,
     json: Json = None,
 ) -> None:
@@ -88,7 +91,7 @@ def bench_model(
                         'without them')
     from dkt_ros.tools.bench_model import run_bench_model
     config = BenchModelConfig(sizes, presets, steps, layers, repeats, device, execution,
-                              precision, reference)
+                              precision, reference, stages)
     finish(run_bench_model(model, shape, config, plot), json)
 
 
