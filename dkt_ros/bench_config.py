@@ -25,3 +25,5 @@ class BenchModelConfig(Config):
     precision: str = option('auto', 'Arithmetic of the large products.', choices=PRECISIONS)
     reference: bool = option(True, 'Also time the network unfolded, with the whole context and '
                              'rotary tables in float64, as the reference runs it.')
+    stages: bool = option(True, 'Time the stages of a frame; without them only what folding '
+                          'takes off a step.')

@@ -4,8 +4,9 @@ import io
 import cv2
 import pytest
 import torch
+from diffusers import WanTransformer3DModel
 from rich.console import Console
-from toy_model import toy_pipeline
+from toy_model import randn, toy_pipeline
 from typer.testing import CliRunner
 
 from dkt_ros.bench_config import SHAPES, BenchModelConfig
@@ -14,16 +15,19 @@ from dkt_ros.config import PRESETS
 from dkt_ros.errors import UserError
 from dkt_ros.model import random_weights
 from dkt_ros.model.execution import prepare
+from dkt_ros.model.pipeline import DKTPipeline
+from dkt_ros.model.prompt import PromptRows
 from dkt_ros.model.windows import WindowShape
 from dkt_ros.tools.bench_model import (
     STAGES,
+    _table,
     count_work,
     matmul_speed,
     measure,
-    reference_step,
     run_bench_model,
     seconds_of,
 )
+from dkt_ros.tools.bench_reference import compare_folded, reference_step, seconds_in_turn
 
 
 @pytest.fixture(autouse=True)
@@ -66,7 +70,35 @@ def test_the_faithful_window_has_no_age():
 
 
 def test_the_reference_is_the_network_unfolded():
-    assert reference_step(toy_pipeline(), (24, 16), 1) > 0
+    pipeline = toy_pipeline()
+    before = pipeline.transformer.rope.freqs_cos
+    assert reference_step(pipeline, (24, 16), 1) > 0
+    assert pipeline.transformer.rope.freqs_cos is before
+
+
+def test_folding_is_counted_and_timed_beside_the_whole_network():
+    plain = toy_pipeline()
+    torch.manual_seed(0)
+    network = WanTransformer3DModel.from_config(plain.transformer.config, image_dim=10,
+                                                added_kv_proj_dim=24)
+    rows = PromptRows.from_rows({'depth': randn(1, 2, 6)}, 512)
+    pipeline = DKTPipeline(network, plain.vae, plain.scheduler, rows)
+    found = compare_folded(pipeline, (48, 32), 3, 3)
+    assert found['window_latents'] == 3
+    (before, after), times = found['tflop'], found['step_ms']
+    # 769 tokens of context against 3 keys, seen by 72 tokens
+    assert after < 0.5 * before
+    assert found['ratio'] < 1.0
+    assert min(times) > 0
+    assert pipeline.transformer is network
+
+
+def test_calls_are_timed_in_turn():
+    order = []
+    times = seconds_in_turn([lambda: order.append('a'), lambda: order.append('b')],
+                            torch.device('cpu'), 2)
+    assert order == ['a', 'b'] * 3
+    assert [len(found) for found in times] == [2, 2]
 
 
 def test_random_weights_have_the_released_shape(monkeypatch):
@@ -89,7 +121,7 @@ def test_matrix_speed_is_that_of_this_century():
 
 def test_the_median_counts_and_the_first_call_does_not(monkeypatch):
     clock = iter([0.0, 9.0, 10.0, 11.0, 20.0, 22.0, 30.0, 35.0])
-    monkeypatch.setattr('dkt_ros.tools.bench_model.time.perf_counter', lambda: next(clock))
+    monkeypatch.setattr('dkt_ros.tools.bench_reference.time.perf_counter', lambda: next(clock))
     assert seconds_of(lambda: None, torch.device('cpu'), 3) == 2.0
 
 
@@ -102,9 +134,33 @@ def test_a_run_leaves_table_figures_and_plot(tmp_path):
     assert [row['preset'] for row in figures['rows']] == ['image', 'faithful']
     assert [row['preset'] for row in figures['reference']] == ['reference']
     assert figures['reference'][0]['ratio'] > 0
+    assert [row['preset'] for row in figures['fold']] == ['image', 'faithful']
+    assert 'million weights' in output.getvalue()
     assert figures['parameters_folded'] < figures['parameters']
     assert 'faithful' in output.getvalue()
     assert cv2.imread(str(tmp_path / 'stages.png')).shape[1] == 900
+
+
+def test_the_table_is_whole_in_a_log_of_80_columns():
+    row = {'size': [832, 480], 'preset': 'reference', 'steps': 5, 'ms_per_frame': 1167.4,
+           'stage_ms': dict.fromkeys(STAGES, 123.4), 'floor_ms': 131.8, 'age_ms': 12345.6,
+           'peak_gpu_mb': 11190.4}
+    output = io.StringIO()
+    Console(file=output, width=80).print(_table(
+        {'device_name': 'H200', 'dtype': 'bfloat16', 'layers': 30, 'rows': [row],
+         'reference': []}))
+    assert '…' not in output.getvalue()
+    assert '11190' in output.getvalue()
+
+
+def test_what_folding_is_worth_can_be_asked_alone(monkeypatch):
+    monkeypatch.setattr('dkt_ros.tools.bench_model.measure', None)
+    output = io.StringIO()
+    config = BenchModelConfig(sizes='32x32', presets='balanced', repeats=1, device='cpu',
+                              precision='float32', stages=False)
+    figures = run_bench_model('dkt-tiny', config=config, console=Console(file=output, width=120))
+    assert (figures['rows'], figures['reference'], len(figures['fold'])) == ([], [], 1)
+    assert 'one step' in output.getvalue()
 
 
 @pytest.mark.parametrize(('arguments', 'sentence'), [

@@ -1,6 +1,7 @@
-"""Keys, rebuilds and fallbacks of TensorRT engines, against a stand-in for the builder."""
+"""Keys, rebuilds and fallbacks of engines and recorded steps, against stand-ins."""
 import dataclasses
 import logging
+import sys
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from dkt_ros.errors import UserError
 from dkt_ros.model import engines, runners
 from dkt_ros.model.engines import EngineCache, EngineKey
 from dkt_ros.model.execution import prepare
-from dkt_ros.model.runners import TensorRtRunner
+from dkt_ros.model.runners import CudaGraphRunner, TensorRtRunner
 
 KEY = EngineKey('dit', 'abc', 'H200 sm_90', '10.9', '2.13', ((1, 16, 3, 60, 80), (1, 3600, 1536)),
                 'bfloat16', 'tasks (0,) held 1')
@@ -71,9 +72,9 @@ def gpu(monkeypatch):
     monkeypatch.setattr(runners, 'export_onnx', lambda graph, path: path)
 
 
-def velocity_of(network):
+def velocity_of(network, seed=2):
     return network.velocity(randn(1, 1, 4, 2, 2, 3), ('depth',))(
-        randn(2, 1, 4, 2, 2, 3), torch.tensor(884.0))
+        randn(seed, 1, 4, 2, 2, 3), torch.tensor(884.0))
 
 
 def test_a_step_runs_in_the_engine(cache, gpu, monkeypatch):
@@ -105,6 +106,60 @@ def test_without_an_engine_the_step_runs_in_torch(cache, gpu, caplog):
     network.runner = TensorRtRunner(network, 'abc', cache, lambda path: engines.build_engine(path))
     torch.testing.assert_close(velocity_of(network), expected)
     assert 'TensorRT is not installed' in caplog.text
+
+
+def test_without_tensorrt_the_step_runs_in_torch(cache, monkeypatch, caplog):
+    monkeypatch.setattr(runners, 'gpu_name', lambda device: 'H200 sm_90')
+    monkeypatch.setitem(sys.modules, 'tensorrt', None)
+    network = toy_pipeline().folded()
+    expected = velocity_of(network)
+    network.runner = TensorRtRunner(network, 'abc', cache)
+    torch.testing.assert_close(velocity_of(network), expected)
+    assert 'TensorRT is not installed' in caplog.text
+    assert 'the step runs in torch' in caplog.text
+
+
+def test_an_engine_that_cannot_be_loaded_is_told_and_not_needed(cache, gpu, monkeypatch, caplog):
+    def broken(content, device):
+        raise UserError('the TensorRT engine cannot be loaded')
+
+    monkeypatch.setattr(runners, 'Engine', broken)
+    network = toy_pipeline().folded()
+    expected = velocity_of(network)
+    network.runner = TensorRtRunner(network, 'abc', cache, lambda path: b'engine')
+    torch.testing.assert_close(velocity_of(network), expected)
+    assert 'cannot be loaded; the step runs in torch' in caplog.text
+
+
+def test_a_step_is_recorded_once_a_window_shape_and_takes_new_inputs():
+    network, recorded = toy_pipeline().folded(), []
+    expected = [velocity_of(network, seed) for seed in (2, 3)]
+
+    def record(graph):
+        recorded.append(graph.size)
+        inputs = tuple(tensor.clone() for tensor in graph.example())
+
+        def step(*given):
+            for target, source in zip(inputs, given, strict=True):
+                target.copy_(source)
+            return graph(*inputs)
+        return step
+
+    network.runner = CudaGraphRunner(network, record)
+    for seed, wanted in zip((2, 3), expected, strict=True):
+        torch.testing.assert_close(velocity_of(network, seed), wanted)
+    assert recorded == [(2, 2, 3)]
+
+
+def test_a_step_that_cannot_be_recorded_runs_as_it_is(caplog):
+    def refuse(graph):
+        raise RuntimeError('operation not permitted when stream is capturing')
+
+    network = toy_pipeline().folded()
+    expected = velocity_of(network)
+    network.runner = CudaGraphRunner(network, refuse)
+    torch.testing.assert_close(velocity_of(network), expected)
+    assert 'not recorded as a CUDA graph (operation not permitted' in caplog.text
 
 
 def test_the_key_tells_all_that_is_baked_in(cache, gpu):

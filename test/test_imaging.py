@@ -8,6 +8,7 @@ from safetensors.torch import load_file
 
 from dkt_ros.model.imaging import (
     pad_clip,
+    resize_decoded,
     resize_maps,
     resize_rgb,
     rotate_clip,
@@ -41,7 +42,20 @@ def test_pixel_values_span_minus_one_to_one():
 def test_disparity_is_the_mean_of_the_channels():
     video = torch.tensor([-1.0, 0.0, 2.0]).view(3, 1, 1, 1)
     assert to_disparity(video).item() == pytest.approx(2 / 3)
-    assert to_disparity(video, clamp=True).item() == pytest.approx(0.5)
+
+
+def test_a_decoded_clip_is_resized_as_the_reference_resizes_its_pictures():
+    """Its pictures have 8 bits, truncated; the overshoot of bicubic interpolation is cut off."""
+    rng = np.random.default_rng(3)
+    pictures = rng.choice([0, 40, 255], size=(2, 12, 16, 3)).astype(np.uint8)
+    resized = resize_decoded(to_video(pictures)[0], 30, 23)
+    assert resized.shape == (3, 2, 30, 23)
+    levels = (resized * 127.5 + 127.5).permute(1, 2, 3, 0).numpy()
+    rounding = levels - resize_rgb(pictures, 30, 23)
+    assert -1e-3 < rounding.min() <= rounding.max() < 1 + 1e-3
+    assert resized.abs().max() == 1.0
+    video = 2 * to_video(pictures)[0]
+    assert torch.equal(resize_decoded(video, 12, 16), video.clamp(-1, 1))
 
 
 def test_normals_have_unit_length_and_are_not_flipped():

@@ -1,7 +1,8 @@
-"""On a GPU: the folded network, its compiled form and bfloat16 convolutions."""
+"""On a GPU: the folded network, compiled and recorded, whole clips, bfloat16, memory."""
+import numpy as np
 import pytest
 import torch
-from toy_model import randn, toy_pipeline
+from toy_model import randn, toy_clip, toy_pipeline
 
 from dkt_ros.model.execution import prepare
 from dkt_ros.model.selftest import check_convolutions
@@ -10,19 +11,59 @@ pytestmark = [pytest.mark.gpu,
               pytest.mark.skipif(not torch.cuda.is_available(), reason='no CUDA here')]
 
 
-def velocity_of(pipeline):
-    device = pipeline.folded().device
-    rgb, latents = randn(1, 1, 4, 3, 4, 6).to(device), randn(2, 1, 4, 3, 4, 6).to(device)
-    return pipeline.folded().velocity(rgb, ('depth',))(latents, torch.tensor(884.0)).cpu()
+def velocities_of(pipeline):
+    """Several steps of several windows: what is recorded must take new inputs every time."""
+    network = pipeline.folded()
+    found = []
+    for seed, held in ((1, 0), (2, 1), (3, 1)):
+        rgb = randn(seed, 1, 4, 3, 4, 6).to(network.device)
+        velocity = network.velocity(rgb, ('depth', 'normal'), held)
+        for step in (1000.0, 884.0):
+            latents = randn(int(step) + seed, 2, 4, 3, 4, 6).to(network.device)
+            found.append(velocity(latents, torch.tensor(step)).cpu())
+    return torch.stack(found)
 
 
 def test_convolutions():
     check_convolutions(torch.device('cuda'))
 
 
+@pytest.fixture
+def exact():
+    allowed = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    yield
+    torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = allowed
+
+
 @pytest.mark.parametrize('execution', ['eager', 'compile'])
-def test_a_step_is_that_of_the_cpu(execution):
-    torch.backends.cuda.matmul.allow_tf32 = False
-    expected = velocity_of(toy_pipeline())
-    found = velocity_of(prepare(toy_pipeline().to('cuda'), execution))
+@torch.no_grad()
+def test_a_step_is_that_of_the_cpu(exact, execution, caplog):
+    expected = velocities_of(toy_pipeline())
+    found = velocities_of(prepare(toy_pipeline().to('cuda'), execution))
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
+    assert 'not recorded' not in caplog.text
+
+
+@pytest.mark.parametrize('preset', ['balanced', 'image', 'faithful'])
+def test_a_clip_is_that_of_the_cpu(exact, preset):
+    clip = toy_clip(11)
+    expected = toy_pipeline(3)(clip, preset=preset).prediction
+    found = prepare(toy_pipeline(3).to('cuda'), 'compile')(clip, preset=preset).prediction
+    np.testing.assert_allclose(found, expected, atol=1e-3)
+
+
+def test_bfloat16_is_near():
+    clip = toy_clip(11)
+    expected = toy_pipeline(3)(clip).prediction
+    pipeline = prepare(toy_pipeline(3).to('cuda', torch.bfloat16), 'eager', torch.bfloat16)
+    error = pipeline(clip).prediction - expected
+    assert np.linalg.norm(error) < 0.05 * np.linalg.norm(expected)
+
+
+def test_memory_does_not_grow():
+    pipeline = prepare(toy_pipeline(2).to('cuda'), 'compile')
+    pipeline(toy_clip(25))
+    before = torch.cuda.memory_allocated()
+    pipeline(toy_clip(57))
+    assert torch.cuda.memory_allocated() <= before + 1e6

@@ -1,5 +1,6 @@
 """A clip in, maps out; the folder on disk; what a user can get wrong."""
 import json
+import os
 import pickle
 import shutil
 
@@ -188,6 +189,17 @@ def test_stored_as_fp16_safetensors_in_small_shards(folder):
     for path in weights:
         assert {value.dtype for value in load_file(path).values()} == {torch.float16}
     assert not [p for p in folder.rglob('*') if p.suffix in ('.bin', '.pt', '.pth')]
+
+
+def test_others_may_read_it_as_far_as_the_umask_lets_them(folder):
+    assert {path.stat().st_mode & 0o777 for path in folder.rglob('*') if path.is_file()} == {
+        0o666 & ~_umask()}
+
+
+def _umask():
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
 
 
 def test_saving_again_keeps_the_documents(folder):

@@ -1,9 +1,10 @@
 """The published key layout, LoRA, VAE: equal to numbers of the reference (test/data)."""
+import hashlib
 from pathlib import Path
 
 import pytest
 import torch
-from diffusers import FlowMatchEulerDiscreteScheduler
+from diffusers import AutoencoderKLWan, FlowMatchEulerDiscreteScheduler, WanTransformer3DModel
 from safetensors.torch import load_file
 from toy_model import (
     published_lora,
@@ -16,11 +17,15 @@ from toy_model import (
 from dkt_ros.errors import UserError
 from dkt_ros.model.causal_vae import decode_clip, encode_clip
 from dkt_ros.model.released import (
+    check_tensors,
     convert_transformer,
+    convert_vae,
     load_transformer,
     load_vae,
     merge_lora,
+    shapes_of,
     transformer_config,
+    transformer_key,
     vae_config,
 )
 from dkt_ros.model.sampler import denoise_joint, flow_schedule
@@ -131,3 +136,33 @@ def test_lora_is_strict_and_does_not_change_the_base():
         merge_lora(base, {f'{name}A.default.weight': a})
     with pytest.raises(UserError, match=r'\(2, 1\) times \(1, 2\)'):
         merge_lora(base, good | {f'{name}B.default.weight': b[:2]})
+
+
+def layout_hash(shapes):
+    """Return the MD5 by which the reference tells published files: of all names and shapes."""
+    names = sorted([*shapes, *(f'{key}:{"_".join(map(str, s))}' for key, s in shapes.items())])
+    return hashlib.md5(','.join(names).encode()).hexdigest()
+
+
+@pytest.mark.parametrize(('size', 'layers', 'expected'), [
+    ({'dim': 1536, 'ffn': 8960}, 30, '349723183fc063b2bfc10bb2835cf677'),
+    ({'dim': 5120, 'ffn': 13824}, 40, 'efa44cddf936c70abd0ea28b6cbe946c')])
+def test_the_published_transformers_find_their_place(size, layers, expected):
+    shapes = published_transformer_shapes(layers=layers, text=4096, freq=256, **size)
+    assert layout_hash(shapes) == expected
+    config = transformer_config({key: torch.empty(shape, device='meta')
+                                 for key, shape in shapes.items()})
+    assert (config['num_layers'], config['num_attention_heads']) == (layers, size['dim'] // 128)
+    with torch.device('meta'):
+        wanted = shapes_of(WanTransformer3DModel(**config))
+    check_tensors(wanted, {transformer_key(key): shape for key, shape in shapes.items()})
+
+
+def test_the_published_vae_finds_its_place():
+    shapes = published_vae_shapes(base_dim=96, z_dim=16, dim_mult=[1, 2, 4, 4], num_res_blocks=2,
+                                  temperal_downsample=[False, True, True])
+    assert layout_hash(shapes) == 'ccc42284ea13e1ad04693284c7a09be6'
+    state = {key: torch.empty(shape, device='meta') for key, shape in shapes.items()}
+    with torch.device('meta'):
+        wanted = shapes_of(AutoencoderKLWan(**vae_config(state)))
+    check_tensors(wanted, {key: value.shape for key, value in convert_vae(state).items()})

@@ -128,7 +128,7 @@ def _told(path: Path) -> Iterator[None]:
         raise UserError(f'{path} holds more than tensors (code, possibly), or is no PyTorch '
                         'file; it was not executed: get the published file') from error
     except (SafetensorError, OSError, RuntimeError, EOFError) as error:
-        reason = ' '.join(str(error).split())[:200]
+        reason = ' '.join(str(error).split()).partition('. ')[0][:200]
         raise UserError(f'weight file {path} is truncated or broken ({reason}); get it '
                         'again') from error
 

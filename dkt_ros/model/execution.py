@@ -1,8 +1,9 @@
 """
 How a loaded pipeline runs: which arithmetic, and by whom one step of the network is computed.
 
-The step is `FoldedTransformer.forward` at a fixed shape. It runs eagerly, compiled by
-`torch.compile`, by onnxruntime or by a TensorRT engine; all the rest is the same code.
+The step is `FoldedTransformer.forward` at a fixed shape. It runs eagerly, compiled layer by layer
+by `torch.compile` (on a GPU recorded as one CUDA graph besides), by onnxruntime or by a TensorRT
+engine; all the rest is the same code.
 """
 from __future__ import annotations
 
@@ -15,7 +16,7 @@ from dkt_ros.model.checks import check_choice
 from dkt_ros.model.engines import EngineCache, engine_folder
 from dkt_ros.model.folded import FoldedTransformer
 from dkt_ros.model.pipeline import DKTPipeline
-from dkt_ros.model.runners import OnnxRunner, TensorRtRunner
+from dkt_ros.model.runners import CudaGraphRunner, OnnxRunner, TensorRtRunner
 from dkt_ros.model.selftest import check_convolutions
 from dkt_ros.model.wan_layers import multiply_in_bfloat16
 
@@ -107,6 +108,8 @@ def _choose_step(network: FoldedTransformer, execution: str, model_hash: str) ->
     if execution == 'compile':
         for block in network.blocks:
             block.compile(fullgraph=True, dynamic=False)
+        if kind == 'cuda':
+            network.runner = CudaGraphRunner(network)
     elif execution == 'onnxruntime':
         if kind != 'cpu':
             raise UserError('execution is onnxruntime, which runs on the CPU here; set device to '

@@ -48,7 +48,7 @@ class ConstantContext(nn.Module):
 
     def forward(self, hidden: torch.Tensor, tasks: Sequence[int]) -> torch.Tensor:
         """Add it to (B, N, D)."""
-        return (hidden.float() + self.vectors[list(tasks)][:, None]).to(hidden.dtype)
+        return (hidden.float() + _of_tasks(self.vectors, tasks)[:, None]).to(hidden.dtype)
 
 
 class FewRowsContext(nn.Module):
@@ -85,12 +85,13 @@ class FewRowsContext(nn.Module):
 
     def forward(self, hidden: torch.Tensor, tasks: Sequence[int]) -> torch.Tensor:
         """Add it to (B, N, D)."""
-        rows = list(tasks)
+        keys, values, bias = (_of_tasks(table, tasks)
+                              for table in (self.keys, self.values, self.bias))
         query = self.query(_norm(hidden, None, None, self.eps, self.query))
-        logits = torch.bmm(query, self.keys[rows]).float() * inverse_rms(query, self.eps)
-        logits = (logits + self.bias[rows]).unflatten(-1, (self.heads, -1))
+        logits = torch.bmm(query, keys).float() * inverse_rms(query, self.eps)
+        logits = (logits + bias).unflatten(-1, (self.heads, -1))
         shares = logits.softmax(-1).flatten(-2).to(query.dtype)
-        added = torch.bmm(shares, self.values[rows]).float() + self.constant
+        added = torch.bmm(shares, values).float() + self.constant
         return (hidden.float() + added).to(hidden.dtype)
 
 
@@ -371,6 +372,12 @@ def rotate(x: torch.Tensor, rope: torch.Tensor) -> torch.Tensor:
 def inverse_rms(x: torch.Tensor, eps: float) -> torch.Tensor:
     """Return 1 / sqrt(mean square + eps) over the last axis of x, float32, axis kept."""
     return torch.rsqrt(x.float().square().mean(-1, keepdim=True) + eps)
+
+
+def _of_tasks(table: torch.Tensor, tasks: Sequence[int]) -> torch.Tensor:
+    """Return the rows of a table; a list as an index would make a GPU wait for the CPU."""
+    rows = [table[task:task + 1] for task in tasks]
+    return rows[0] if len(rows) == 1 else torch.cat(rows)
 
 
 def _norm(hidden: torch.Tensor, scale: torch.Tensor | None, shift: torch.Tensor | None,

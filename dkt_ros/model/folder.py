@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -20,6 +21,7 @@ from dkt_ros.errors import UserError
 PICKLE_SUFFIXES = ('.bin', '.pt', '.pth', '.ckpt', '.pkl', '.pickle')
 WEIGHTED_COMPONENTS = ('transformer', 'vae', 'prompt_rows')
 WEIGHTS_NAME = 'diffusion_pytorch_model.safetensors'
+MANIFEST = 'manifest.json'
 REMEDY = 'copy the model folder again, or train or prepare it anew'
 
 
@@ -54,6 +56,13 @@ def check_model_folder(folder: str | Path, class_name: str) -> Path:
     scheduler = folder / 'scheduler' / 'scheduler_config.json'
     _read_json(scheduler, f'{scheduler} {missing}')
     return folder
+
+
+def is_bare_base(folder: Path) -> bool:
+    """Return whether `dkt prepare` made this folder of a published base without a LoRA."""
+    path = folder / MANIFEST
+    manifest = _read_json(path, '') if path.is_file() else {}
+    return 'base' in manifest and manifest.get('lora') is None
 
 
 def weight_files(component: Path) -> list[Path]:
@@ -112,10 +121,19 @@ def replace_folder(folder: Path, write: Callable[[Path], object]) -> None:
         new, old = Path(scratch) / 'new', Path(scratch) / 'old'
         new.mkdir()
         write(new)
+        _share(new)
         if folder.is_dir():
             _keep_documents(folder, new)
             folder.rename(old)
         new.rename(folder)
+
+
+def _share(folder: Path) -> None:
+    """Let others read what the user's umask lets them: safetensors writes for its owner alone."""
+    mask = os.umask(0)
+    os.umask(mask)
+    for path in folder.rglob('*.safetensors'):
+        path.chmod(0o666 & ~mask)
 
 
 def _keep_documents(folder: Path, new: Path) -> None:

@@ -63,12 +63,35 @@ def pad_clip(frames: np.ndarray, ratio: int) -> np.ndarray:
     return np.concatenate([frames, np.repeat(frames[-1:], missing, axis=0)])
 
 
-def to_disparity(video: torch.Tensor, clamp: bool = False) -> torch.Tensor:
+def resize_decoded(video: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    """
+    Resize a decoded clip as the reference does, without its 8 bits.
+
+    Each channel is clamped to [-1, 1], resized by antialiased bicubic interpolation and clamped
+    again, for that overshoots at edges.
+
+    Parameters
+    ----------
+    video : (3, T, h, w) float
+        From the decoder.
+    height, width : int
+        New size [px].
+
+    Returns
+    -------
+    (3, T, height, width) float32
+
+    """
+    video = video.float().clamp(-1.0, 1.0)
+    if video.shape[2:] == (height, width):
+        return video
+    return F.interpolate(video, size=(height, width), mode='bicubic', align_corners=False,
+                         antialias=True).clamp_(-1.0, 1.0)
+
+
+def to_disparity(video: torch.Tensor) -> torch.Tensor:
     """Turn decoded (3, T, H, W) into disparity (T, H, W): channel mean, [-1, 1] to [0, 1]."""
-    video = video.float()
-    if clamp:
-        video = video.clamp(-1.0, 1.0)
-    return video.mean(0) * 0.5 + 0.5
+    return video.float().mean(0) * 0.5 + 0.5
 
 
 def to_normals(video: torch.Tensor) -> torch.Tensor:
@@ -85,9 +108,9 @@ def _unit(vectors: torch.Tensor) -> torch.Tensor:
     return torch.where(length > 1e-6, vectors / length.clamp_min(1e-6), towards_camera)
 
 
-def to_maps(video: torch.Tensor, task: str, clamp: bool = False) -> np.ndarray:
+def to_maps(video: torch.Tensor, task: str) -> np.ndarray:
     """Turn decoded (3, T, H, W) into the task's map, (T, H, W) or (T, H, W, 3) float32."""
-    maps = to_normals(video) if task == 'normal' else to_disparity(video, clamp)
+    maps = to_normals(video) if task == 'normal' else to_disparity(video)
     return maps.cpu().numpy()
 
 

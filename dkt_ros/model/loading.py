@@ -1,15 +1,19 @@
 """From the words of a user (`dkt-tiny`, `auto`) to a pipeline on a device."""
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import torch
 
 from dkt_ros.errors import UserError
 from dkt_ros.model.execution import choose_precision, cpu_has_bfloat16, prepare
+from dkt_ros.model.folder import is_bare_base
 from dkt_ros.model.pipeline import DKTPipeline
 from dkt_ros.provenance import model_hash
 from dkt_ros.resources import resolve_model
+
+log = logging.getLogger(__name__)
 
 
 def choose_device(name: str, cuda_available: bool, cuda_count: int) -> str:
@@ -59,6 +63,9 @@ def load_pipeline(model: str | Path, device: str = 'auto', execution: str = 'aut
     stored = torch.float32 if chosen == 'cpu' else dtype
     folder = resolve_model(model)
     pipeline = DKTPipeline.from_pretrained(folder, torch_dtype=stored).to(chosen)
+    if is_bare_base(folder):
+        log.warning('%s is the bare base, made without --lora: it is there to be trained, and '
+                    'what it gives is no depth', folder)
     # reading the weights once more is worth it only where graphs are kept under the hash
     digest = model_hash(folder) if execution in ('onnxruntime', 'tensorrt') else ''
     return prepare(pipeline, execution, dtype, digest)

@@ -302,9 +302,8 @@ class DKTPipeline(DiffusionPipeline):
         rgb = self.encode_rgb(frames, *self.working_size(request.height, request.width))
         latents = self._denoise_clip(rgb, request)
         video = decode_clip(self.vae, latents)[0, :, :len(frames)]
-        maps = imaging.to_maps(video, request.task, clamp=True)
-        if request.keep_size:
-            maps = imaging.resize_maps(maps, *frames.shape[1:3], mode='bicubic')
+        size = frames.shape[1:3] if request.keep_size else video.shape[2:]
+        maps = imaging.to_maps(imaging.resize_decoded(video, *size), request.task)
         return (imaging.rotate_maps_back(maps) if is_portrait else maps), latents
 
     def _denoise_clip(self, rgb: torch.Tensor, request: _Request) -> torch.Tensor:

@@ -1,11 +1,13 @@
-"""Who computes a step of the network instead of torch: onnxruntime or a TensorRT engine."""
+"""Who computes a step of the network: a CUDA graph, onnxruntime or a TensorRT engine."""
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
 
+from dkt_ros.errors import UserError
 from dkt_ros.model.engines import (
     Engine,
     EngineCache,
@@ -17,7 +19,9 @@ from dkt_ros.model.engines import (
 from dkt_ros.model.folded import FoldedTransformer
 from dkt_ros.model.graphs import StepGraph, export_onnx, open_onnx, run_onnx
 
+log = logging.getLogger(__name__)
 Step = Callable[..., torch.Tensor]
+CALLS_BEFORE_RECORDING = 3
 
 
 class _ByShape:
@@ -68,6 +72,60 @@ class OnnxRunner(_ByShape):
         return lambda *inputs: run_onnx(session, graph, inputs)[0]
 
 
+class CudaGraphRunner(_ByShape):
+    """
+    Steps recorded as CUDA graphs: one launch for all kernels of a step.
+
+    A step that cannot be recorded runs as it is, and the log says why.
+
+    Parameters
+    ----------
+    network : FoldedTransformer
+        On its GPU, its layers compiled or not.
+    record : callable
+        From a graph to a step of the same arguments and result.
+
+    """
+
+    def __init__(self, network: FoldedTransformer,
+                 record: Callable[[StepGraph], Step] | None = None) -> None:
+        super().__init__(network)
+        self._record = record or record_cuda_graph
+
+    @torch.no_grad()
+    def _make(self, graph: StepGraph) -> Step:
+        try:
+            return self._record(graph)
+        except RuntimeError as error:
+            reason = ' '.join(str(error).split())[:200]
+            log.warning('the step for windows of %s is not recorded as a CUDA graph (%s)',
+                        'x'.join(map(str, graph.size)), reason)
+            return graph
+
+
+def record_cuda_graph(graph: StepGraph) -> Step:
+    """Record a step; what it is given is copied to the recorded inputs, its result copied out."""
+    device = graph.rope.device
+    inputs = tuple(tensor.clone() for tensor in graph.example())
+    stream = torch.cuda.Stream(device)
+    stream.wait_stream(torch.cuda.current_stream(device))
+    with torch.cuda.stream(stream):
+        for _ in range(CALLS_BEFORE_RECORDING):
+            graph(*inputs)
+    torch.cuda.current_stream(device).wait_stream(stream)
+    recording = torch.cuda.CUDAGraph()
+    with torch.cuda.device(device), torch.cuda.graph(recording):
+        result = graph(*inputs)
+
+    def step(*given: torch.Tensor) -> torch.Tensor:
+        for target, source in zip(inputs, given, strict=True):
+            target.copy_(source)
+        recording.replay()
+        return result.clone()
+
+    return step
+
+
 class TensorRtRunner(_ByShape):
     """
     Steps by TensorRT engines out of a cache; in torch where there is none.
@@ -106,9 +164,13 @@ class TensorRtRunner(_ByShape):
         return self._cache.obtain(key, lambda: self._build(export_onnx(graph, path)))
 
     def _make(self, graph: StepGraph) -> Step:
-        content = self.prepare(graph)
-        if content is None:
+        try:
+            content = self.prepare(graph)
+            if content is None:
+                return graph
+            engine = Engine(content, self._network.device)
+        except UserError as error:
+            log.warning('%s; the step runs in torch', error)
             return graph
-        engine = Engine(content, self._network.device)
         return lambda *inputs: engine(dict(zip(graph.input_names, inputs,
                                                strict=True)))['velocity']

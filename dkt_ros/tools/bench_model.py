@@ -10,17 +10,15 @@ from __future__ import annotations
 import itertools
 import resource
 import statistics
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKLWan, WanTransformer3DModel
+from diffusers import AutoencoderKLWan
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
-from torch.utils.flop_counter import FlopCounterMode
 
 from dkt_ros.bench_config import BenchModelConfig
 from dkt_ros.config import PRESETS
@@ -37,17 +35,23 @@ from dkt_ros.model.execution import choose_precision, cpu_has_bfloat16, prepare
 from dkt_ros.model.folding import fold
 from dkt_ros.model.loading import choose_device, load_pipeline
 from dkt_ros.model.pipeline import FAITHFUL, FAITHFUL_WINDOW, DKTPipeline
-from dkt_ros.model.prompt import PromptRows
 from dkt_ros.model.random_weights import random_pipeline
 from dkt_ros.model.windows import WindowShape
 from dkt_ros.provenance import provenance
 from dkt_ros.resources import resolve_model
+from dkt_ros.tools.bench_reference import (
+    compare_folded,
+    count_flops,
+    on_meta,
+    prompts_on_meta,
+    reference_step,
+    seconds_in_turn,
+)
 from dkt_ros.tools.stage_plot import write_stage_plot
 
 CAMERA_HZ = 30.0
 WARM_UPS = 3
-NUM_IMAGE_TOKENS = 257
-TEXT_ENCODER_BYTES = 11_400_000_000
+COMPACT = {'box': SIMPLE_HEAD, 'padding': 0}
 STAGES = ('encode', 'dit', 'decode', 'rest')
 
 
@@ -73,8 +77,8 @@ def run_bench_model(model: str | Path | None = None, shape: str | None = None,
     Returns
     -------
     dict
-        `rows`, one for each size, preset and number of steps, `reference` likewise, beside
-        parameters, peak speed, memory, versions and machine.
+        `rows`, one for each size, preset and number of steps, `reference` likewise, `fold` for
+        each size and preset, beside parameters, peak speed, memory, versions and machine.
 
     """
     config, console = config or BenchModelConfig(), console or Console()
@@ -93,16 +97,24 @@ def run_bench_model(model: str | Path | None = None, shape: str | None = None,
         'torch': torch.__version__, 'shape': shape, 'layers': len(pipeline.transformer.blocks),
         'device_name': torch.cuda.get_device_name(device) if device != 'cpu' else 'cpu',
         'dtype': str(dtype).removeprefix('torch.'), 'threads': torch.get_num_threads(),
-        'peak_tflops': peak / 1e12, **_parameters(pipeline), 'rows': rows, 'reference': []}
+        'peak_tflops': peak / 1e12, **_parameters(pipeline), 'rows': rows, 'reference': [],
+        'fold': []}
+    cases = list(itertools.product(sizes, presets))
     with console.status('timing'):
-        for size, preset in itertools.product(sizes, presets):
-            rows += measure(pipeline, size, preset, steps, config.repeats, peak)
+        for size, preset in cases if config.stages else ():
+            reset_peak(device)
+            found = measure(pipeline, size, preset, steps, config.repeats, peak)
+            rows += [row | {'peak_gpu_mb': memory(device).get('peak_gpu_mb')} for row in found]
         figures |= memory(device)
         if config.reference:
             del pipeline
-            figures['reference'] = _time_references(model, shape, config, device, dtype, rows)
-    console.print(_table(figures))
-    if plot is not None:
+            figures |= _compare(_load_whole(model, shape, config, device, dtype), cases,
+                                config.repeats, rows)
+    if rows:
+        console.print(_table(figures))
+    if figures['fold']:
+        console.print(_fold_table(figures))
+    if plot is not None and rows:
         write_stage_plot(plot, figures['rows'] + figures['reference'], STAGES)
         console.print(f'stages drawn in {plot}', highlight=False)
     return figures
@@ -121,39 +133,45 @@ def _stored(device: str, dtype: torch.dtype) -> torch.dtype:
 
 
 def _parameters(pipeline: DKTPipeline) -> dict:
-    network = _on_meta(pipeline)
+    network = on_meta(pipeline.transformer)
     before, after, vae = (sum(parameter.numel() for parameter in module.parameters())
                           for module in (network, pipeline.transformer, pipeline.vae))
     return {'parameters': before, 'parameters_folded': after, 'parameters_vae': vae}
 
 
-def _on_meta(pipeline: DKTPipeline) -> WanTransformer3DModel:
-    """Return the network as it was before it was folded, without memory."""
-    with torch.device('meta'):
-        network = WanTransformer3DModel.from_config(pipeline.transformer.config,
-                                                    num_layers=len(pipeline.transformer.blocks))
-    return network.to('meta')
-
-
-def _time_references(model: str | Path | None, shape: str | None, config: BenchModelConfig,
-                     device: str, dtype: torch.dtype, rows: list[dict]) -> list[dict]:
-    """Time the unfolded network at the sizes and steps of `rows`, in the faithful window."""
+def _load_whole(model: str | Path | None, shape: str | None, config: BenchModelConfig,
+                device: str, dtype: torch.dtype) -> DKTPipeline:
+    """Load it with its transformer not folded."""
     stored = _stored(device, dtype)
-    pipeline = random_pipeline(shape, config.layers, device, stored) if model is None else \
-        DKTPipeline.from_pretrained(resolve_model(model), torch_dtype=stored).to(device)
-    found = []
-    for size in _sizes(config.sizes):
-        seconds = reference_step(pipeline, size, config.repeats)
-        held = memory(device)
+    if model is None:
+        return random_pipeline(shape, config.layers, device, stored)
+    return DKTPipeline.from_pretrained(resolve_model(model), torch_dtype=stored).to(device)
+
+
+def _compare(pipeline: DKTPipeline, cases: list[tuple[tuple[int, int], str]], repeats: int,
+             rows: list[dict]) -> dict[str, list[dict]]:
+    """Time the unfolded network: beside the folded one, and as the reference runs it."""
+    found: dict[str, list[dict]] = {'fold': [], 'reference': []}
+    device = str(pipeline.vae.device)
+    for size, preset in cases:
+        window = PRESETS.get(preset, FAITHFUL_WINDOW)[0]
+        found['fold'].append({'preset': preset} | compare_folded(pipeline, size, window, repeats))
+        same = [row for row in rows if (tuple(row['size']), row['preset']) == (size, FAITHFUL)]
+        if preset != FAITHFUL or not same:
+            continue
+        reset_peak(device)
+        seconds, held = reference_step(pipeline, size, repeats), memory(device)
         frames = temporal_ratio(pipeline.vae) * (FAITHFUL_WINDOW[0] - FAITHFUL_WINDOW[1])
-        for row in rows:
-            if row['preset'] != FAITHFUL or tuple(row['size']) != size:
-                continue
-            stages = dict(row['stage_ms'], dit=1e3 * row['steps'] * seconds / frames)
-            total = sum(stages.values())
-            found.append({**row, 'preset': 'reference', 'stage_ms': stages, 'floor_ms': None,
-                          'ms_per_frame': total, 'ratio': total / row['ms_per_frame'], **held})
+        found['reference'] += [_reference_row(row, 1e3 * row['steps'] * seconds / frames) | held
+                               for row in same]
     return found
+
+
+def _reference_row(row: dict, dit_ms: float) -> dict:
+    stages = row['stage_ms'] | {'dit': dit_ms}
+    total = sum(stages.values())
+    return {**row, 'preset': 'reference', 'stage_ms': stages, 'floor_ms': None,
+            'ms_per_frame': total, 'ratio': total / row['ms_per_frame']}
 
 
 @torch.no_grad()
@@ -248,25 +266,17 @@ def _stage_seconds(pipeline: DKTPipeline, window: WindowShape, height: int, widt
 
 def seconds_of(call: Callable[[], object], device: torch.device, repeats: int) -> float:
     """Return the median time of a call [s], after one that is not counted."""
-    times = []
-    for _ in range(repeats + 1):
-        start = time.perf_counter()
-        call()
-        if torch.device(device).type == 'cuda':
-            torch.cuda.synchronize(device)
-        times.append(time.perf_counter() - start)
-    return statistics.median(times[1:])
+    return statistics.median(seconds_in_turn([call], device, repeats)[0])
 
 
 @torch.no_grad()
 def count_work(pipeline: DKTPipeline, window: WindowShape, height: int,
                width: int) -> dict[str, float]:
     """Return the FLOPs of one latent encoded, one evaluation and one latent decoded."""
-    vae_config, text = pipeline.vae.config, pipeline.prompt_rows.config
+    vae_config, prompts = pipeline.vae.config, prompts_on_meta(pipeline.prompt_rows)
     with torch.device('meta'):
         vae = AutoencoderKLWan.from_config(vae_config)
-        prompts = PromptRows(text.tasks, text.num_rows, text.text_dim, text.num_text_tokens)
-    network = fold(_on_meta(pipeline), prompts.to('meta'))
+    network = fold(on_meta(pipeline.transformer), prompts)
     h, w = height // spatial_ratio(vae), width // spatial_ratio(vae)
     rgb = torch.empty(1, vae_config.z_dim, window.window_latents, h, w, device='meta')
     encoder, decoder = CausalVAEEncoder(vae), CausalVAEDecoder(vae)
@@ -277,15 +287,9 @@ def count_work(pipeline: DKTPipeline, window: WindowShape, height: int,
             decoder.decode(rgb[:, :, :1])
     velocity = network.velocity(rgb, prompts.tasks[:1])
     velocity(rgb, torch.tensor(1000.0))
-    return {'encode': _flops(lambda: encoder.encode(frames[:, :, :encoder.num_frames])),
-            'dit': _flops(lambda: velocity(rgb, torch.tensor(1000.0))),
-            'decode': _flops(lambda: decoder.decode(rgb[:, :, :1]))}
-
-
-def _flops(call: Callable[[], object]) -> float:
-    with FlopCounterMode(display=False) as counter:
-        call()
-    return float(counter.get_total_flops())
+    return {'encode': count_flops(lambda: encoder.encode(frames[:, :, :encoder.num_frames])),
+            'dit': count_flops(lambda: velocity(rgb, torch.tensor(1000.0))),
+            'decode': count_flops(lambda: decoder.decode(rgb[:, :, :1]))}
 
 
 @torch.no_grad()
@@ -302,42 +306,18 @@ def matmul_speed(device: str, dtype: torch.dtype) -> float:
     return 2.0 * calls * size ** 3 / seconds_of(multiply, torch.device(device), 5)
 
 
-@torch.no_grad()
-def reference_step(pipeline: DKTPipeline, size: tuple[int, int], repeats: int) -> float:
-    """
-    Time one evaluation as the reference runs it [s]: nothing folded, rotary tables in float64.
-
-    On a GPU with room for it the bytes of the text encoder, which the reference keeps, are held.
-    The VAE and the rest are not timed again: the ratio is that of the network.
-    """
-    network, ratio = pipeline.transformer, spatial_ratio(pipeline.vae)
-    config, device, dtype = network.config, network.device, network.dtype
-    network.rope.freqs_cos = network.rope.freqs_cos.double()
-    network.rope.freqs_sin = network.rope.freqs_sin.double()
-    inputs = torch.randn(1, config.in_channels, FAITHFUL_WINDOW[0], size[1] // ratio,
-                         size[0] // ratio, device=device, dtype=dtype)
-    text = pipeline.prompt_rows(pipeline.tasks[:1]).to(device, dtype)
-    image = None if config.image_dim is None else \
-        inputs.new_zeros(1, NUM_IMAGE_TOKENS, config.image_dim)
-    resident = _hold_text_encoder(device)
-    seconds = seconds_of(lambda: network(inputs, inputs.new_tensor([1000.0]), text, image,
-                                         return_dict=False), device, repeats)
-    del resident
-    return seconds
-
-
-def _hold_text_encoder(device: torch.device) -> torch.Tensor | None:
-    if device.type != 'cuda' or torch.cuda.mem_get_info(device)[0] < 2 * TEXT_ENCODER_BYTES:
-        return None
-    return torch.empty(TEXT_ENCODER_BYTES, dtype=torch.uint8, device=device)
-
-
 def memory(device: str) -> dict:
     """Return the peak memory so far: of the GPU where there is one, of the process."""
     figures = {'peak_rss_mb': resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
     if device != 'cpu':
         figures['peak_gpu_mb'] = torch.cuda.max_memory_allocated(device) / 2 ** 20
     return figures
+
+
+def reset_peak(device: str) -> None:
+    """Forget the peak memory of a GPU; that of the process cannot be forgotten."""
+    if device != 'cpu':
+        torch.cuda.reset_peak_memory_stats(device)
 
 
 def _sizes(text: str) -> list[tuple[int, int]]:
@@ -359,14 +339,28 @@ def _numbers(text: str) -> list[int]:
 
 def _table(figures: dict) -> Table:
     table = Table(title=f'{figures["device_name"]}, {figures["dtype"]}, {figures["layers"]} '
-                        f'layers; ms a frame; age at {CAMERA_HZ:g} Hz', box=SIMPLE_HEAD)
-    for name in ('size', 'preset', 'steps', 'all', *STAGES, 'floor', 'age'):
+                        f'layers; ms a frame; age at {CAMERA_HZ:g} Hz', **COMPACT)
+    for name in ('size', 'preset', 'steps', 'all', *STAGES, 'floor', 'age', 'GPU MB'):
         table.add_column(name, justify='right', no_wrap=True)
     for row in figures['rows'] + figures['reference']:
-        age, floor = row['age_ms'], row['floor_ms']
+        age, floor, peak = row['age_ms'], row['floor_ms'], row.get('peak_gpu_mb')
         table.add_row('x'.join(map(str, row['size'])), row['preset'], str(row['steps']),
                       f'{row["ms_per_frame"]:.1f}',
                       *(f'{row["stage_ms"][name]:.1f}' for name in STAGES),
                       '-' if floor is None else f'{floor:.1f}',
-                      '-' if age is None else f'{age / 1000:.2f} s')
+                      '-' if age is None else f'{age / 1000:.2f} s',
+                      '-' if peak is None else f'{peak:.0f}')
+    return table
+
+
+def _fold_table(figures: dict) -> Table:
+    before, after = figures['parameters'], figures['parameters_folded']
+    table = Table(title=f'folded: {before / 1e6:.0f} to {after / 1e6:.0f} million weights '
+                        f'({after / before:.1%}); one step', **COMPACT)
+    for name in ('size', 'preset', 'TFLOP', 'folded', 'ms', 'folded', 'ratio'):
+        table.add_column(name, justify='right', no_wrap=True)
+    for row in figures['fold']:
+        table.add_row('x'.join(map(str, row['size'])), row['preset'],
+                      *(f'{value:.3g}' for value in row['tflop']),
+                      *(f'{value:.1f}' for value in row['step_ms']), f'{row["ratio"]:.3f}')
     return table

@@ -1,5 +1,5 @@
 """
-`dkt prepare`: the published base and a LoRA of DKT become a model folder.
+`dkt prepare`: the published base, and a LoRA of DKT if one is given, become a model folder.
 
 Everything is checked before anything is written; the transformer is then written tensor by tensor,
 so that memory holds one shard and not the model. What is not complete never gets its name.
@@ -24,7 +24,7 @@ import dkt_ros
 from dkt_ros.errors import RunError, UserError
 from dkt_ros.model.checkpoint import Checkpoint, find_weights
 from dkt_ros.model.checks import check_choice
-from dkt_ros.model.folder import WEIGHTS_NAME, check_model_folder, replace_folder
+from dkt_ros.model.folder import MANIFEST, WEIGHTS_NAME, check_model_folder, replace_folder
 from dkt_ros.model.imaging import TASKS
 from dkt_ros.model.pipeline import SCHEDULE_SHIFT, DKTPipeline
 from dkt_ros.model.prompt import PromptRows
@@ -46,7 +46,6 @@ VAE_NAMES = ('Wan2.1_VAE.safetensors', 'Wan2.1_VAE.pth')
 TEXT_ENCODER_NAME = 'models_t5_umt5-xxl-enc-bf16.pth'
 TOKENIZER = 'google/umt5-xxl'
 HUB_FILES = (TRANSFORMER_FILES, TRANSFORMER_FILES + '.index.json', 'Wan2.1_VAE.*')
-MANIFEST = 'manifest.json'
 SHARD_BYTES = 1 << 30
 SPARE_BYTES = 64 << 20
 DTYPES = {'bfloat16': torch.bfloat16, 'float16': torch.float16, 'float32': torch.float32}
@@ -61,8 +60,9 @@ class PrepareRequest:
     ----------
     base : str
         Folder of the published base, or its name on the hub.
-    lora : str
-        File or folder of the LoRA, or its name on the hub.
+    lora : str or None
+        File or folder of the LoRA, or its name on the hub; None makes the folder of the bare base
+        that `dkt train` starts from.
     out : Path
         The model folder; an older one there is replaced.
     prompt_rows : Path, optional
@@ -70,7 +70,7 @@ class PrepareRequest:
     tokenizer : str, optional
         Folder of google/umt5-xxl; that inside the base when not given.
     tasks : tuple of str, optional
-        What the LoRA was trained for; told by its name when not given.
+        What the LoRA was trained for; told by its name when not given, all for a bare base.
     dtype : str
         How the transformer is stored, a key of `DTYPES`.
     head_dim : int
@@ -79,7 +79,7 @@ class PrepareRequest:
     """
 
     base: str
-    lora: str
+    lora: str | None
     out: Path
     prompt_rows: Path | None = None
     tokenizer: str | None = None
@@ -93,7 +93,7 @@ class _Source:
     """The published files, opened and checked against one another."""
 
     transformer: Checkpoint
-    lora: Checkpoint
+    lora: Checkpoint | None
     vae: Checkpoint
     config: dict
     pairs: dict[str, tuple[torch.Tensor, torch.Tensor]]
@@ -101,7 +101,8 @@ class _Source:
 
     @property
     def paths(self) -> list[Path]:
-        return [*self.transformer.paths, *self.vae.paths, *self.lora.paths]
+        return [path for checkpoint in (self.transformer, self.vae, self.lora) if checkpoint
+                for path in checkpoint.paths]
 
 
 def run_prepare(request: PrepareRequest, console: Console | None = None) -> dict:
@@ -125,7 +126,7 @@ def run_prepare(request: PrepareRequest, console: Console | None = None) -> dict
     check_out(request.out)
     base = _local(request.base, HUB_FILES if request.prompt_rows else
                   (*HUB_FILES, TEXT_ENCODER_NAME, TOKENIZER + '/*'))
-    lora = _local(request.lora, ('*.safetensors',))
+    lora = None if request.lora is None else _local(request.lora, ('*.safetensors',))
     tasks = request.tasks or guess_tasks(request.lora)
     for task in tasks:
         check_choice('task', task, TASKS)
@@ -151,6 +152,9 @@ def run_prepare(request: PrepareRequest, console: Console | None = None) -> dict
                   f'{source.config["num_attention_heads"] * request.head_dim} channels, task '
                   f'{", ".join(tasks)}, {sum(f["bytes"] for f in manifest["files"]) / 1e9:.2f} '
                   'GB', highlight=False)
+    if request.lora is None:
+        console.print('no LoRA was given: this is the base that `dkt train` starts from; depth '
+                      'out of it is that of an untrained model', highlight=False)
     return manifest
 
 
@@ -162,8 +166,10 @@ def check_out(out: Path) -> None:
         raise UserError(f'{out} is a file; name a folder with --out')
 
 
-def guess_tasks(lora: str) -> tuple[str, ...]:
-    """Return the task that the name of a LoRA tells."""
+def guess_tasks(lora: str | None) -> tuple[str, ...]:
+    """Return the task that the name of a LoRA tells; a bare base may be trained for any."""
+    if lora is None:
+        return TASKS
     return ('normal',) if 'normal' in Path(lora).name.lower() else ('depth',)
 
 
@@ -184,7 +190,7 @@ def _local(name: str, patterns: Sequence[str]) -> Path:
                         'download it elsewhere and give the folder') from error
 
 
-def _open(base: Path, lora: Path, head_dim: int) -> _Source:
+def _open(base: Path, lora: Path | None, head_dim: int) -> _Source:
     if not base.is_dir():
         raise UserError(f'{base} is no folder; give the folder of the published base')
     transformer = Checkpoint(find_weights(base, TRANSFORMER_FILES))
@@ -199,9 +205,10 @@ def _open(base: Path, lora: Path, head_dim: int) -> _Source:
         expected = shapes_of(AutoencoderKLWan(**vae_options))
     check_tensors(expected, {key: value.shape for key, value in convert_vae(vae).items()})
     _check_fit(config, vae_options)
-    changes = Checkpoint(find_weights(lora, '*.safetensors') if lora.is_dir() else [lora])
+    changes = None if lora is None else Checkpoint(
+        find_weights(lora, '*.safetensors') if lora.is_dir() else [lora])
     return _Source(transformer, changes, vae, config,
-                   lora_pairs(transformer.shapes, changes), vae_options)
+                   lora_pairs(transformer.shapes, changes or {}), vae_options)
 
 
 def _vae_file(base: Path) -> Path:
@@ -240,7 +247,8 @@ def read_rows(path: Path, tasks: Sequence[str], text_dim: int) -> dict[str, torc
     for task in tasks:
         if task not in stored:
             raise UserError(f'{path} has no rows for task {task!r}, only '
-                            f'{", ".join(sorted(stored))}')
+                            f'{", ".join(sorted(stored))}; add them, or name the tasks with '
+                            '--tasks')
         row = stored[task].float()
         row = row.reshape(-1, row.shape[-1])
         used = row.abs().sum(1).nonzero()
@@ -351,7 +359,8 @@ def _manifest(folder: Path, source: _Source, request: PrepareRequest, tasks: Seq
 
     manifest = {
         'dkt_ros': dkt_ros.__version__, 'base': Path(request.base).name,
-        'lora': Path(request.lora).name, 'tasks': list(tasks), 'dtype': request.dtype,
+        'lora': request.lora and Path(request.lora).name,
+        'tasks': list(tasks), 'dtype': request.dtype,
         'sources': [entry(path, path.name) for path in source.paths],
         'files': [entry(path, str(path.relative_to(folder))) for path in written]}
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + '\n')

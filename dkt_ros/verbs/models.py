@@ -19,17 +19,19 @@ def prepare(
     base: Annotated[str, typer.Option(
         help='Folder of the published base, or its name on the hub: '
         'alibaba-pai/Wan2.1-Fun-1.3B-Control or -14B-Control.')],
-    lora: Annotated[str, typer.Option(
-        help='File or folder of the LoRA of DKT, or its name on the hub: '
-        'Daniellesry/DKT-Depth-1-3B-v1.1, DKT-Depth-14B, DKT-Normal-14B.')],
     out: Annotated[Path, typer.Option(help='The model folder to write.')],
+    lora: Annotated[str | None, typer.Option(
+        help='File or folder of the LoRA of DKT, or its name on the hub: '
+        'Daniellesry/DKT-Depth-1-3B-v1.1, DKT-Depth-14B, DKT-Normal-14B. Without it the folder '
+        'is the bare base that `dkt train` starts from, of no use for depth.')] = None,
     prompt_rows: Annotated[Path | None, typer.Option(
         help='safetensors file with the text embedding of each task; without it the text encoder '
         'of the base is run once.')] = None,
     tokenizer: Annotated[str | None, typer.Option(
         help='Folder of google/umt5-xxl; that inside the base if not given.')] = None,
     tasks: Annotated[str | None, typer.Option(
-        help='What the LoRA was trained for: depth, normal; told by its name if not given.',
+        help='What the LoRA was trained for: depth, normal; told by its name if not given, both '
+        'for a bare base.',
     )] = None,
     dtype: Annotated[str, typer.Option(
         help='How the transformer is stored: bfloat16, float16, float32.')] = 'bfloat16',
@@ -38,7 +40,7 @@ def prepare(
     json: Json = None,
 ) -> None:
     """
-    Make a model folder of the published base and a LoRA of DKT.
+    Make a model folder of the published base and a LoRA of DKT, or of the base alone.
 
     Example: `dkt prepare --base Wan2.1-Fun-1.3B-Control --lora DKT-Depth-1-3B-v1.1 --out dkt-1.3b`
     """
@@ -73,6 +75,9 @@ def bench_model(
         help='auto, float32 or bfloat16.')] = BenchModelConfig.precision,
     reference: Annotated[bool, typer.Option(
         help='Also time the network as the reference runs it.')] = BenchModelConfig.reference,
+    stages: Annotated[bool, typer.Option(
+        help='Time encode, DiT and decode; without, only one step before and after folding.',
+    )] = BenchModelConfig.stages,
     plot: Annotated[Path | None, typer.Option(help='Draw the stages here (PNG).')] = None,
     json: Json = None,
 ) -> None:
@@ -86,7 +91,7 @@ def bench_model(
                         'without them')
     from dkt_ros.tools.bench_model import run_bench_model
     config = BenchModelConfig(sizes, presets, steps, layers, repeats, device, execution,
-                              precision, reference)
+                              precision, reference, stages)
     finish(run_bench_model(model, shape, config, plot), json)
 
 

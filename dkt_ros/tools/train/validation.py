@@ -87,8 +87,8 @@ def predict(pipeline: DKTPipeline, denoiser: Denoiser, frames: np.ndarray,
         lambda x, timestep, part: denoiser(x, rgb[:, :, part], timestep.to(x).expand(len(x))),
         noise, pipeline.schedule(config.num_inference_steps, round_timesteps=True),
         *FAITHFUL_WINDOW)
-    return to_maps(decode_clip(pipeline.vae, latents)[0, :, :len(frames)], config.task,
-                   clamp=True)
+    video = decode_clip(pipeline.vae, latents)[0, :, :len(frames)]
+    return to_maps(video.clamp(-1.0, 1.0), config.task)
 
 
 def _figures(prediction: np.ndarray, frames: list[SceneFrame],
