@@ -74,6 +74,8 @@ def run_render(out: str | Path, num_scenes: int, seed: int = 0,
         raise UserError(f'{num_scenes} scenes in shard {index}/{count}; give at least one scene '
                         'and a shard i/n with 0 <= i < n')
     out = Path(out)
+    if out.exists() and not out.is_dir():
+        raise UserError(f'{out} is a file; name a folder with --out')
     out.mkdir(parents=True, exist_ok=True)
     clear_remains(out)
     seeds = [seed + i for i in range(num_scenes) if i % count == index]
