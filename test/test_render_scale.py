@@ -87,7 +87,7 @@ def test_the_remains_of_the_dead_go_and_those_of_the_living_stay(tmp_path):
 def test_too_little_disk_is_told_before_anything_is_drawn(tmp_path, stub, monkeypatch):
     usage = namedtuple('usage', 'total used free')(10, 10, 1000)
     monkeypatch.setattr(run.shutil, 'disk_usage', lambda path: usage)
-    with pytest.raises(RunError, match='GB free and 3 scenes'):
+    with pytest.raises(RunError, match='MB free, and 3 scenes'):
         run.run_render(tmp_path, 3, 40, CONFIG)
     assert list(tmp_path.glob('*scene*')) == []
 
@@ -113,6 +113,20 @@ def test_a_disk_that_fills_up_leaves_whole_scenes_only(tmp_path, stub, monkeypat
     assert [path for path in tmp_path.iterdir() if path.name.startswith('.')] == []
     scene, = tmp_path.glob('scene_*')
     assert len(open_scene(scene)) == 2 and run_check(scene)['num_scenes'] == 1
+
+
+def test_a_worker_that_stops_is_told_with_its_last_words_or_the_full_disk(tmp_path, monkeypatch):
+    script = tmp_path / 'worker.py'
+    script.write_text('raise SystemExit("no such light")')
+    monkeypatch.setattr(run, 'WORKER', script)
+    specs = [run.scene_spec(0, 0, CONFIG)]
+    with pytest.raises(RunError, match='code 1: no such light'):
+        list(run.rendered_records(specs, tmp_path, Path(sys.executable), 1))
+    # What the worker had to say did not fit there either.
+    usage = namedtuple('usage', 'total used free')(10, 10, 1000)
+    monkeypatch.setattr(run.shutil, 'disk_usage', lambda path: usage)
+    with pytest.raises(RunError, match='is full'):
+        list(run.rendered_records(specs, tmp_path, Path(sys.executable), 1))
 
 
 def test_a_scene_that_never_succeeds_is_named(tmp_path, stub, monkeypatch):
