@@ -137,8 +137,10 @@ def test_a_scene_that_never_succeeds_is_named(tmp_path, stub, monkeypatch):
 
 
 def test_an_estimate_adds_up_what_was_measured():
-    measured = {'start': 10.0, 'build': 2.0, 'frame': 1.0, 'pair': 5.0, 'write': 0.5,
-                'frame_bytes': 1e6, 'scene_bytes': 2e6}
+    parts = {'start': 10.0, 'build': 2.0, 'frame': 1.0, 'pair': 5.0, 'write': 0.5}
+    slow = {key: 3 * value for key, value in parts.items()}
+    measured = {**slow, 'processor': parts, 'device': 'CPU', 'frame_bytes': 1e6,
+                'scene_bytes': 2e6}
     config = RenderConfig.from_dict({'num_frames': 10, 'workers': 4, 'cost_per_hour': 3.6,
                                      'sensor': {'kind': 'stereo'}})
     figures = estimate.estimate(100, config, measured)
@@ -147,6 +149,9 @@ def test_an_estimate_adds_up_what_was_measured():
     assert figures['hours'] * 3600 == pytest.approx(core_seconds / 4)
     assert figures['gigabytes'] == pytest.approx(100 * (10 * 1e6 + 2e6) / 1e9)
     assert figures['cost'] == pytest.approx(core_seconds / 1000)
+    # The processor waits for a GPU: there the clock counts.
+    figures = estimate.estimate(100, config, {**measured, 'device': 'CUDA'})
+    assert figures['core_hours'] * 3600 == pytest.approx(3 * core_seconds)
 
 
 def test_an_estimate_measures_a_scene_and_leaves_nothing(stub, tmp_path, monkeypatch):
