@@ -45,6 +45,7 @@ def main():
             record = {'name': spec['name'], 'seed': spec['seed'], 'objects': [item],
                       'width': spec['width'], 'height': spec['height'], 'fx': 60.0,
                       'T_world_camera': [pose.tolist()] * spec['num_frames'], 'blender': 'stub',
+                      'device': 'CPU',
                       'seconds': {'build': 1.0, 'frames': 0.5, 'infrared': 0.0},
                       'processor_seconds': {'build': 0.8, 'frames': 0.4, 'infrared': 0.0}}
         (out / f'{spec["name"]}.json').write_text(json.dumps(record))

@@ -117,9 +117,12 @@ def test_scenes_and_attempts_draw_from_different_seeds():
     assert len(seeds) == 300
 
 
-def test_a_bad_shard_and_a_missing_interpreter_are_named(tmp_path):
+def test_a_bad_shard_a_file_for_a_folder_and_a_missing_interpreter_are_named(tmp_path):
     with pytest.raises(UserError, match='shard 2/2'):
         run.run_render(tmp_path, 1, shard=(2, 2))
+    (tmp_path / 'file').write_text('')
+    with pytest.raises(UserError, match='file is a file'):
+        run.run_render(tmp_path / 'file', 1)
     with pytest.raises(UserError, match='--setup'):
         find_interpreter(str(tmp_path / 'python'))
 

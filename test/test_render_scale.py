@@ -87,7 +87,7 @@ def test_the_remains_of_the_dead_go_and_those_of_the_living_stay(tmp_path):
 def test_too_little_disk_is_told_before_anything_is_drawn(tmp_path, stub, monkeypatch):
     usage = namedtuple('usage', 'total used free')(10, 10, 1000)
     monkeypatch.setattr(run.shutil, 'disk_usage', lambda path: usage)
-    with pytest.raises(RunError, match='GB free and 3 scenes'):
+    with pytest.raises(RunError, match='MB free, and 3 scenes'):
         run.run_render(tmp_path, 3, 40, CONFIG)
     assert list(tmp_path.glob('*scene*')) == []
 
@@ -115,6 +115,20 @@ def test_a_disk_that_fills_up_leaves_whole_scenes_only(tmp_path, stub, monkeypat
     assert len(open_scene(scene)) == 2 and run_check(scene)['num_scenes'] == 1
 
 
+def test_a_worker_that_stops_is_told_with_its_last_words_or_the_full_disk(tmp_path, monkeypatch):
+    script = tmp_path / 'worker.py'
+    script.write_text('raise SystemExit("no such light")')
+    monkeypatch.setattr(run, 'WORKER', script)
+    specs = [run.scene_spec(0, 0, CONFIG)]
+    with pytest.raises(RunError, match='code 1: no such light'):
+        list(run.rendered_records(specs, tmp_path, Path(sys.executable), 1))
+    # What the worker had to say did not fit there either.
+    usage = namedtuple('usage', 'total used free')(10, 10, 1000)
+    monkeypatch.setattr(run.shutil, 'disk_usage', lambda path: usage)
+    with pytest.raises(RunError, match='is full'):
+        list(run.rendered_records(specs, tmp_path, Path(sys.executable), 1))
+
+
 def test_a_scene_that_never_succeeds_is_named(tmp_path, stub, monkeypatch):
     monkeypatch.setattr(run, 'accept_scene', lambda *_: False)
     monkeypatch.setattr(run, 'MAX_ATTEMPTS', 2)
@@ -123,8 +137,10 @@ def test_a_scene_that_never_succeeds_is_named(tmp_path, stub, monkeypatch):
 
 
 def test_an_estimate_adds_up_what_was_measured():
-    measured = {'start': 10.0, 'build': 2.0, 'frame': 1.0, 'pair': 5.0, 'write': 0.5,
-                'frame_bytes': 1e6, 'scene_bytes': 2e6}
+    parts = {'start': 10.0, 'build': 2.0, 'frame': 1.0, 'pair': 5.0, 'write': 0.5}
+    slow = {key: 3 * value for key, value in parts.items()}
+    measured = {**slow, 'processor': parts, 'device': 'CPU', 'frame_bytes': 1e6,
+                'scene_bytes': 2e6}
     config = RenderConfig.from_dict({'num_frames': 10, 'workers': 4, 'cost_per_hour': 3.6,
                                      'sensor': {'kind': 'stereo'}})
     figures = estimate.estimate(100, config, measured)
@@ -133,6 +149,9 @@ def test_an_estimate_adds_up_what_was_measured():
     assert figures['hours'] * 3600 == pytest.approx(core_seconds / 4)
     assert figures['gigabytes'] == pytest.approx(100 * (10 * 1e6 + 2e6) / 1e9)
     assert figures['cost'] == pytest.approx(core_seconds / 1000)
+    # The processor waits for a GPU: there the clock counts.
+    figures = estimate.estimate(100, config, {**measured, 'device': 'CUDA'})
+    assert figures['core_hours'] * 3600 == pytest.approx(3 * core_seconds)
 
 
 def test_an_estimate_measures_a_scene_and_leaves_nothing(stub, tmp_path, monkeypatch):

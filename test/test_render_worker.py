@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from dkt_ros.config import RenderConfig, SensorConfig
+from dkt_ros.data.exr import write_exr
 from dkt_ros.errors import UserError
 from dkt_ros.tools.render import assemble, media, run
 from dkt_ros.tools.render.cameras import COLOR_CAMERAS, color_camera, intrinsics
@@ -160,10 +161,16 @@ def test_bad_pictures_are_named_and_left_out_and_an_empty_folder_is_refused(tmp_
     found = media.usable(str(folder), media.PHOTOGRAPHS, 'texture_folder')
     assert [Path(name).name for name in found] == ['good.png']
     assert 'bad.jpg' in caplog.text and 'notes.txt' not in caplog.text
-    (folder / 'sky.hdr').write_bytes(b'#?RADIANCE\n')
-    (folder / 'torn.exr').write_bytes(b'torn')
+    cv2.imwrite(str(folder / 'sky.hdr'), np.ones((4, 8, 3), np.float32))
+    write_exr(folder / 'sky.exr', {name: np.ones((64, 128), np.float32) for name in 'RGB'})
+    # The right beginning is not enough: a download that broke off has it, too.
+    for kind in 'exr', 'hdr':
+        whole = (folder / f'sky.{kind}').read_bytes()
+        (folder / f'torn.{kind}').write_bytes(whole[:len(whole) * 2 // 3])
+    (folder / 'none.hdr').write_bytes(b'')
     skies = media.usable(str(folder), media.ENVIRONMENTS, 'hdri_folder')
-    assert [Path(name).name for name in skies] == ['sky.hdr']
+    assert [Path(name).name for name in skies] == ['sky.exr', 'sky.hdr']
+    assert all(name in caplog.text for name in ('torn.exr', 'torn.hdr', 'none.hdr'))
     assert media.usable('', media.PHOTOGRAPHS, 'texture_folder') == []
 
 

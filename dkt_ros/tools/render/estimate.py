@@ -39,7 +39,8 @@ def measure_scene(config: RenderConfig, seed: int = 0) -> dict:
     dict
         Seconds: `start` (of Blender, once a worker), `build` (a scene), `frame`, `pair` (of
         infrared images), `write` (a frame, with the sensor); `processor` (the same of processor
-        time, which a busy machine does not stretch); `frame_bytes` and `scene_bytes`.
+        time, which a busy machine does not stretch); `device` that Cycles rendered with;
+        `frame_bytes` and `scene_bytes`.
 
     """
     short = dataclasses.replace(config, num_frames=min(config.num_frames, MEASURED_FRAMES),
@@ -63,7 +64,8 @@ def measure_scene(config: RenderConfig, seed: int = 0) -> dict:
              'write': write / short.num_frames}
             for start, seconds, write in zip(
                 started, (record['seconds'], record['processor_seconds']), written))
-        return {**real, 'processor': processor, 'frame_bytes': frames / short.num_frames,
+        return {**real, 'processor': processor, 'device': record['device'],
+                'frame_bytes': frames / short.num_frames,
                 'scene_bytes': sum(sizes.values()) - frames}
 
 
@@ -91,7 +93,9 @@ def estimate(num_scenes: int, config: RenderConfig, measured: dict | None = None
     """
     Extrapolate a measured scene.
 
-    A worker draws with one processor core; one process writes what all of them drew.
+    A worker draws with one processor core; one process writes what all of them drew. What is
+    drawn by the processor counts in its time: the measured scene had all cores to itself, or
+    shared them with somebody else's work. What a GPU draws counts by the clock.
 
     Returns
     -------
@@ -103,9 +107,10 @@ def estimate(num_scenes: int, config: RenderConfig, measured: dict | None = None
     measured = measured or measure_scene(config)
     cores = min(config.workers or os.cpu_count() or 1, num_scenes)
     frames, pairs = config.num_frames, len(stereo_frames(config))
-    drawing = measured['build'] + frames * measured['frame'] + pairs * measured['pair']
-    writing = frames * measured['write']
-    core_seconds = num_scenes * (drawing + writing) + cores * measured['start']
+    spent = measured['processor'] if measured['device'] == 'CPU' else measured
+    drawing = spent['build'] + frames * spent['frame'] + pairs * spent['pair']
+    writing = frames * spent['write']
+    core_seconds = num_scenes * (drawing + writing) + cores * spent['start']
     elapsed = max(core_seconds / cores, num_scenes * writing)
     size = num_scenes * (frames * measured['frame_bytes'] + measured['scene_bytes'])
     return {'num_scenes': num_scenes, 'num_frames': num_scenes * frames, 'cores': cores,

@@ -5,14 +5,15 @@ import logging
 from pathlib import Path
 
 import cv2
+import numpy as np
 
 from dkt_ros.config import RenderConfig
+from dkt_ros.data.exr import read_exr
 from dkt_ros.errors import UserError
 
 LOG = logging.getLogger(__name__)
 ENVIRONMENTS = ('.hdr', '.exr')
 PHOTOGRAPHS = ('.jpg', '.jpeg', '.png', '.webp', '.tif', '.tiff', '.bmp')
-MAGIC = {'.exr': b'\x76\x2f\x31\x01', '.hdr': b'#?'}
 
 
 def media_files(config: RenderConfig) -> dict[str, list[str]]:
@@ -46,15 +47,17 @@ def usable(folder: str, suffixes: tuple[str, ...], option: str) -> list[str]:
 
 
 def _readable(file: Path) -> bool:
-    """Return True for an image; name it in the log otherwise."""
-    magic = MAGIC.get(file.suffix.lower())
+    """Return True for an image that can be read to its end; name it in the log otherwise."""
     try:
-        with file.open('rb') as stream:
-            start = stream.read(16)
+        if file.suffix.lower() == '.exr':
+            read_exr(file)
+        elif cv2.imdecode(np.frombuffer(file.read_bytes(), np.uint8), cv2.IMREAD_COLOR) is None:
+            raise ValueError(f'OpenCV cannot decode {file}')
     except OSError as error:
-        LOG.warning('skipped %s: %s', file, error.strerror)
-        return False
-    good = start.startswith(magic) if magic else cv2.imread(str(file)) is not None
-    if not good:
-        LOG.warning('skipped %s: it is no image that can be read', file)
-    return good
+        reason = error.strerror
+    except (ValueError, cv2.error):
+        reason = 'it is no image that can be read'
+    else:
+        return True
+    LOG.warning('skipped %s: %s', file, reason)
+    return False

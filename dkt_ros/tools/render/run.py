@@ -50,6 +50,8 @@ ATTEMPT_SEED = 1 << 32
 """Attempt k of scene i draws from seed i + k * ATTEMPT_SEED: apart from every other scene."""
 WORK_PREFIX = '.render-'
 SCENE_BYTES_A_PIXEL, RAW_BYTES_A_PIXEL = 16, 44
+FULL_BYTES = 1 << 20
+"""A worker that stops on a disk with less room than this has found it full."""
 
 
 def run_render(out: str | Path, num_scenes: int, seed: int = 0,
@@ -74,6 +76,8 @@ def run_render(out: str | Path, num_scenes: int, seed: int = 0,
         raise UserError(f'{num_scenes} scenes in shard {index}/{count}; give at least one scene '
                         'and a shard i/n with 0 <= i < n')
     out = Path(out)
+    if out.exists() and not out.is_dir():
+        raise UserError(f'{out} is a file; name a folder with --out')
     out.mkdir(parents=True, exist_ok=True)
     clear_remains(out)
     seeds = [seed + i for i in range(num_scenes) if i % count == index]
@@ -115,9 +119,9 @@ def require_space(out: Path, num_scenes: int, config: RenderConfig) -> None:
     needed = pixels * (num_scenes * SCENE_BYTES_A_PIXEL + workers * RAW_BYTES_A_PIXEL)
     free = shutil.disk_usage(out).free
     if free < needed:
-        raise RunError(f'{out} has {free / 1e9:.2f} GB free and {num_scenes} scenes of '
+        raise RunError(f'{out} has {free / 1e6:.1f} MB free, and {num_scenes} scenes of '
                        f'{config.num_frames} frames at {config.width}x{config.height} may take '
-                       f'{needed / 1e9:.2f} GB; free some, or render fewer or smaller ones')
+                       f'{needed / 1e6:.1f} MB; free some, or render fewer or smaller ones')
 
 
 def _render_pending(pending, out, work, interpreter, config, done) -> None:
@@ -152,8 +156,12 @@ def _accept(record: dict, work: Path, out: Path, config: RenderConfig) -> bool:
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        raise RunError(f'the disk of {out} is full; what is written so far is whole: free some '
-                       'space and give the same command again') from error
+        raise _full(out) from error
+
+
+def _full(out: Path) -> RunError:
+    return RunError(f'the disk of {out} is full; what is written so far is whole: free some space '
+                    'and give the same command again')
 
 
 def _hopeless(seed: int, record: dict, config: RenderConfig) -> str:
@@ -245,8 +253,7 @@ def rendered_records(specs: list[dict], work: Path, interpreter: Path,
             yield {**record, 'scene_seed': by_name[name]['scene_seed']}
         for process, log in processes:
             if process.wait() != 0:
-                raise UserError(f'the renderer stopped with code {process.returncode}: '
-                                f'{_tail(Path(log.name))}')
+                raise _stopped(process.returncode, work, Path(log.name))
     finally:
         for process, log in processes:
             process.kill()
@@ -261,8 +268,12 @@ def _listen(process: subprocess.Popen, queue: Queue) -> None:
     queue.put(None)
 
 
-def _tail(path: Path) -> str:
-    return ' / '.join(path.read_text(errors='replace').strip().splitlines()[-3:])
+def _stopped(code: int, work: Path, log: Path) -> RunError:
+    """Return why a worker stopped; its log is empty where the disk is full."""
+    if shutil.disk_usage(work).free < FULL_BYTES:
+        return _full(work.parent)
+    lines = log.read_text(errors='replace').strip().splitlines()[-3:]
+    return RunError(f'the renderer stopped with code {code}: {" / ".join(lines) or "no message"}')
 
 
 def write_manifest(out: Path, config: RenderConfig) -> None:

@@ -60,8 +60,8 @@ def choose_device(wanted: str) -> str:
     return 'CPU'
 
 
-def configure(spec: dict) -> None:
-    """Set up Cycles, the denoiser, the passes and multilayer EXR output."""
+def configure(spec: dict) -> str:
+    """Set up Cycles, the denoiser, the passes and multilayer EXR output; returns the device."""
     device = choose_device(spec['device'])
     scene = bpy.context.scene
     scene.render.engine = 'CYCLES'
@@ -90,6 +90,7 @@ def configure(spec: dict) -> None:
     settings = render.image_settings
     settings.file_format, settings.color_depth = 'OPEN_EXR_MULTILAYER', '32'
     settings.exr_codec = 'NONE'
+    return device
 
 
 def add_camera(spec: dict):
@@ -198,7 +199,7 @@ def render_scene(spec: dict, bank: things.Bank | None, out: Path, parent: int) -
     spec['azimuth_rad'] = float(rng.uniform(0, 2 * math.pi))
     draw_camera(spec, rng)
     records, path, notes = build(spec, rng, bank)
-    configure(spec)
+    device = configure(spec)
     camera = add_camera(spec)
     frames = out / f'{spec["name"]}.frames'
     frames.mkdir(parents=True, exist_ok=True)
@@ -220,8 +221,8 @@ def render_scene(spec: dict, bank: things.Bank | None, out: Path, parent: int) -
     poses = [(np.array(pose) @ OPTICAL_TO_BLENDER).tolist() for pose in path]
     return {'name': spec['name'], 'seed': spec['seed'], 'objects': records, 'scene': notes,
             **{key: spec[key] for key in ('width', 'height', 'fx', 'fy', 'cx', 'cy')},
-            'T_world_camera': poses, 'blender': bpy.app.version_string, 'seconds': seconds,
-            'processor_seconds': processor}
+            'T_world_camera': poses, 'blender': bpy.app.version_string, 'device': device,
+            'seconds': seconds, 'processor_seconds': processor}
 
 
 def run(job: dict, tell) -> None:

@@ -203,7 +203,7 @@ DIFFUSE_ONES = {
                   (0.4, 0.8), texture='wood', grain_m=(0.003, 0.012)),
     'cardboard': _matt(((0.46, 0.32, 0.18), (0.55, 0.42, 0.27), (0.7, 0.68, 0.62)), (0.75, 1.0),
                        texture='mottled', grain_m=(0.001, 0.004), bump_m=(0.00002, 0.0001)),
-    'printed_carton': _matt(ANY_COLOR, (0.3, 0.7), texture='print', grain_m=(0.008, 0.04)),
+    'printed_carton': _matt(ANY_COLOR, (0.3, 0.7), texture='print'),
     'fabric': _matt(ANY_COLOR, (0.85, 1.0), texture='weave', grain_m=(0.0015, 0.004),
                     bump_m=(0.0002, 0.0006)),
     'terracotta': _matt(((0.5, 0.18, 0.08), (0.42, 0.2, 0.11)), (0.75, 1.0), texture='mottled',

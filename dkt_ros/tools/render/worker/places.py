@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from boxes import Box
@@ -15,10 +15,28 @@ CLUTTER_M = (0.30, 0.55)
 
 @dataclass
 class Piece:
-    """A box of furniture and the name of its material; pieces of one name share it."""
+    """
+    A piece of furniture: one box for the solver, one or more for the eye.
+
+    Attributes
+    ----------
+    box : Box
+        What the solver knows.
+    material : str
+        Name of its material; pieces of one name share it.
+    parts : list of (Box, str)
+        What is seen instead, each with its material; empty where that is the box itself.
+
+    """
 
     box: Box
     material: str
+    parts: list[tuple[Box, str]] = field(default_factory=list)
+
+    @property
+    def seen(self) -> list[tuple[Box, str]]:
+        """Return what is drawn."""
+        return self.parts or [(self.box, self.material)]
 
 
 @dataclass
@@ -142,19 +160,45 @@ def _desk(spread: float, azimuth: float, rng: np.random.Generator) -> Place:
 def _clutter(place: tuple[float, float], yaw: float, index: int,
              rng: np.random.Generator) -> list[Piece]:
     """Draw a pile of books, a carton or a screen."""
-    kind = rng.choice(3, p=[0.5, 0.35, 0.15])
+    kind, name = rng.choice(3, p=[0.5, 0.35, 0.15]), f'clutter_{index}'
     if kind == 2:
-        size = (0.02, rng.uniform(0.4, 0.6), rng.uniform(0.25, 0.35))
-        return [Piece(Box(size, upright(*place, size[2] / 2 + 0.08, yaw)), f'clutter_{index}'),
-                Piece(Box((0.06, 0.06, 0.09), upright(*place, 0.045, yaw)), f'clutter_{index}')]
+        return _screen(upright(*place, 0.0, yaw), rng)
     if kind == 1:
         size = tuple(rng.uniform([0.06, 0.06, 0.05], [0.16, 0.2, 0.2]))
-        return [Piece(Box(size, upright(*place, size[2] / 2, yaw)), f'clutter_{index}')]
+        return [Piece(Box(size, upright(*place, size[2] / 2, yaw)), name)]
     pile, z = [], 0.0
-    for book in range(int(rng.integers(1, 5))):
+    for number in range(int(rng.integers(1, 5))):
         size = (rng.uniform(0.11, 0.17), rng.uniform(0.16, 0.24), rng.uniform(0.008, 0.035))
         turned = yaw + rng.uniform(-0.3, 0.3)
-        pile.append(Piece(Box(size, upright(*place, z + size[2] / 2, turned)),
-                          f'clutter_{index}_{book}'))
+        pile.append(_book(Box(size, upright(*place, z + size[2] / 2, turned)),
+                          f'{name}_{number}'))
         z += size[2]
     return pile
+
+
+def _book(box: Box, name: str) -> Piece:
+    """Bind a block of pages between two covers and a spine."""
+    (x, y, z), board, lip = box.size, min(0.0025, 0.15 * box.size[2]), 0.003
+
+    def part(size, middle):
+        return Box(size, box.pose @ upright(*middle))
+
+    parts = [(part((x - board - lip, y - 2 * lip, z - 2 * board), ((board - lip) / 2, 0, 0)),
+              'paper'), (part((board, y, z), ((board - x) / 2, 0, 0)), name)]
+    parts += [(part((x - board, y, board), (board / 2, 0, side * (z - board) / 2)), name)
+              for side in (-1, 1)]
+    return Piece(box, name, parts)
+
+
+def _screen(turn: np.ndarray, rng: np.random.Generator) -> list[Piece]:
+    """Stand a screen on a foot; its face looks along -x."""
+    wide, tall, raised = rng.uniform(0.4, 0.6), rng.uniform(0.25, 0.35), 0.08
+
+    def part(size, middle):
+        return Box(size, turn @ upright(*middle))
+
+    panel = part((0.02, wide, tall), (0, 0, raised + tall / 2))
+    face = part((0.002, wide - 0.016, tall - 0.016), (-0.0105, 0, raised + tall / 2))
+    return [Piece(panel, 'casing', [(panel, 'casing'), (face, 'screen')]),
+            Piece(part((0.025, 0.05, 0.14), (0.02, 0, 0.07)), 'casing'),
+            Piece(part((0.15, 0.2, 0.006), (0.01, 0, 0.003)), 'casing')]

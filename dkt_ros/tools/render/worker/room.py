@@ -15,6 +15,10 @@ from scene import add_mesh, look_at
 
 ROOM_HEIGHT_M = 2.6
 FLOOR_M = -0.75
+BROKEN_M = 0.0015
+"""No edge of furniture is sharp: it catches light over about this width."""
+OWN_LOOK = ('paper', 'screen', 'casing')
+"""What never wears a photograph of the user's."""
 
 
 def furnish(spec: dict, place: Place, poses: np.ndarray, rng: np.random.Generator) -> None:
@@ -22,10 +26,10 @@ def furnish(spec: dict, place: Place, poses: np.ndarray, rng: np.random.Generato
     materials: dict[str, bpy.types.Material] = {}
     # A scene that does not fit is strange throughout: any pattern in any colour.
     spec['draw_surface'] = surface if rng.random() < spec['objects']['fitting'] else surrounding
-    for piece in place.pieces:
-        if piece.material not in materials:
-            materials[piece.material] = _material(spec, piece.material, rng)
-        _add_box(piece.material, piece.box, materials[piece.material])
+    for box, name in [part for piece in place.pieces for part in piece.seen]:
+        if name not in materials:
+            materials[name] = _material(spec, name, rng)
+        _add_box(name, box, materials[name], min(BROKEN_M, 0.2 * min(box.size)))
     wall = _material(spec, 'wall', rng)
     for box in walls(spec, poses, rng):
         _add_box('wall', box, wall)
@@ -58,14 +62,17 @@ def walls(spec: dict, poses: np.ndarray, rng: np.random.Generator) -> list[Box]:
     return boxes[:int(rng.integers(1, 3))]
 
 
-def _add_box(name: str, box: Box, material) -> None:
+def _add_box(name: str, box: Box, material, broken_m: float = 0.0) -> None:
     points, faces = box_surface(Box(box.size, np.eye(4)))
-    add_mesh(name, points, faces, material, Matrix(box.pose), smooth=False)
+    item = add_mesh(name, points, faces, material, Matrix(box.pose), smooth=False)
+    if broken_m:
+        bevel = item.modifiers.new('edges', 'BEVEL')
+        bevel.width, bevel.segments, bevel.limit_method = broken_m, 2, 'NONE'
 
 
 def _material(spec: dict, name: str, rng: np.random.Generator):
     """Make a procedural material, or one of a photograph where the user gave a folder of them."""
-    files = spec['texture_files']
+    files = () if name in OWN_LOOK else spec['texture_files']
     if not files or rng.random() >= spec['texture_share']:
         return spec['draw_surface'](rng, name)
     image = _load(files[rng.integers(len(files))])

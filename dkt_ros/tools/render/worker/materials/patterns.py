@@ -3,6 +3,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from .print import printed
+
 
 def _field(tree, kind: str, grain_m: float, rng: np.random.Generator, stretch=(1.0, 1.0, 1.0),
            **inputs):
@@ -60,12 +62,7 @@ def _weave(tree, color, grain_m, rng):
 
 
 def _print(tree, color, grain_m, rng):
-    node = _field(tree, 'Voronoi', grain_m, rng, stretch=(1.0, 1.0, rng.uniform(0.3, 2.5)))
-    node.distance = 'CHEBYCHEV'
-    others = rng.uniform(0.03, 0.85, (2, 3))
-    separate = tree.nodes.new('ShaderNodeSeparateColor')
-    tree.links.new(node.outputs['Color'], separate.inputs['Color'])
-    return _ramp(tree, separate.outputs['Red'], [color, *others], [0.0, 0.55, 0.8], constant=True)
+    return printed(tree, [color, *rng.uniform(0.03, 0.85, (2, 3))], 'Z', rng)
 
 
 def _speckle(tree, color, grain_m, rng):

@@ -9,6 +9,8 @@ from __future__ import annotations
 import bpy
 import numpy as np
 
+from .print import printed
+
 WOODS = ((0.42, 0.26, 0.13), (0.17, 0.085, 0.04), (0.58, 0.4, 0.22), (0.6, 0.46, 0.31),
          (0.33, 0.15, 0.07), (0.56, 0.52, 0.46), (0.05, 0.04, 0.032), (0.28, 0.19, 0.12))
 PAINTS = ((0.8, 0.78, 0.73), (0.82, 0.82, 0.8), (0.72, 0.69, 0.62), (0.5, 0.5, 0.49),
@@ -28,7 +30,8 @@ MADE_OF = {
     'floor': ('planks', 'tiles', 'cloth', 'concrete', 'granite'),
     'tray': ('veneer', 'metal', 'plastic', 'laminate', 'veneer'),
     'bin': ('plastic', 'plastic', 'cardboard', 'metal', 'veneer'),
-    'clutter': ('paint', 'plastic', 'cardboard', 'cloth', 'printed', 'printed')}
+    'clutter': ('paint', 'plastic', 'cardboard', 'cloth', 'printed', 'printed', 'printed'),
+    'paper': ('pages',), 'screen': ('glossy',), 'casing': ('casing', 'casing', 'metal')}
 
 
 def surface(rng: np.random.Generator, name: str) -> bpy.types.Material:
@@ -168,17 +171,28 @@ class _Maker:
         self._finish(0.8, 1.0)
 
     def printed(self) -> None:
-        """Print a few fields of colour on a book or carton."""
-        cell = self.tree.nodes.new('ShaderNodeTexVoronoi')
-        cell.distance = 'CHEBYCHEV'
-        cell.inputs['Scale'].default_value = self.rng.uniform(8, 25)
-        self.tree.links.new(self.place, cell.inputs['Vector'])
-        part = self.tree.nodes.new('ShaderNodeSeparateColor')
-        self.tree.links.new(cell.outputs['Color'], part.inputs['Color'])
-        self._ramp(part.outputs['Red'], [0.0, 0.6, 0.85],
-                   [self._color(PAINTS + PLASTICS), self._color(PAINTS), self._color(CLOTHS)],
-                   steps=True)
+        """Print a band, a label and words on a book or carton."""
+        colors = [self._color(table) for table in (PAINTS + PLASTICS, PLASTICS, PAINTS)]
+        self.tree.links.new(printed(self.tree, colors, 'Y', self.rng),
+                            self.shader.inputs['Base Color'])
         self._finish(0.25, 0.6)
+
+    def pages(self) -> None:
+        """Stack sheets of paper."""
+        noise = self._noise(1.0, stretch=(2.0, 2.0, 2500.0))
+        paper = self._color(((0.8, 0.77, 0.7), (0.84, 0.83, 0.8), (0.7, 0.63, 0.5)))
+        self._ramp(noise, [0.35, 0.65], [0.8 * paper, paper])
+        self._finish(0.85, 1.0)
+
+    def glossy(self) -> None:
+        """Switch a screen off."""
+        self._ramp(self._noise(1.0), [0.0], [self.rng.uniform(0.006, 0.02, 3)])
+        self._finish(0.04, 0.3)
+
+    def casing(self) -> None:
+        """Mould the dark case of a device."""
+        self._varied(self._color(((0.015, 0.015, 0.017), (0.06, 0.06, 0.065))), 8.0, 0.02)
+        self._finish(0.3, 0.6)
 
     def _color(self, palette: tuple) -> np.ndarray:
         color = np.array(palette[self.rng.integers(len(palette))])

@@ -83,7 +83,7 @@ def spoon(rng: np.random.Generator) -> Shape:
     vertices, faces = loft(rings[:, ::-1], middle[0] - (0.0004, 0, 0), middle[-1]
                            + (0.0004, 0, 0))
     vertices[:, 0] -= vertices[:, 0].mean()
-    return measured(vertices, faces, parts=('bowl', 'handle'),
+    return measured(vertices, faces, parts=('bowl', 'handle'), smooth_rad=1.3,
                     pieces=tube_pieces(1, *rings.shape[:2], step=8))
 
 
@@ -101,7 +101,7 @@ def _spoon_outline(x: np.ndarray, bowl: float, length: float, width: float, neck
 
 
 def _flat_sine(angles: np.ndarray) -> np.ndarray:
-    return np.sign(np.sin(angles)) * np.abs(np.sin(angles)) ** 0.45
+    return np.sign(np.sin(angles)) * np.abs(np.sin(angles)) ** 0.6
 
 
 def ladle(rng: np.random.Generator) -> Shape:
