@@ -21,9 +21,9 @@ STANDING, LESS_RELIEF = 0.3, 0.4
 # share of the width: measured glass is never far from where it is not measured.
 TORN, TORN_REACH = 0.1, 0.06
 # How wide the rim of a thing is, where its surface cannot be told smooth [px of 256].
-RIM = 6
+RIM = 8
 # Neighbours whose depths differ by less than this share lie on one surface.
-CONTINUOUS = 0.02
+CONTINUOUS = 0.025
 
 
 def standing(sensor: np.ndarray, wrong: np.ndarray, min_relief: float) -> np.ndarray:
