@@ -7,11 +7,10 @@ from dkt_ros.errors import UserError
 from dkt_ros.options import Config, option
 
 
-def require_range(name: str, values: tuple[float, ...]) -> None:
-    """Raise UserError unless `values` are two lengths, the smaller first."""
+def require_range(name: str, values: tuple[float, ...], what: str = 'lengths in metres') -> None:
+    """Raise UserError unless `values` are two, the smaller first."""
     if len(values) != 2 or values[0] > values[1]:
-        raise UserError(f'{name} is {values}; two lengths in metres are expected, the smaller '
-                        'first')
+        raise UserError(f'{name} is {values}; two {what} are expected, the smaller first')
 
 
 def require_weights(name: str, weights: dict) -> None:
@@ -31,17 +30,18 @@ class StereoConfig(Config):
     Sizes of windows and tolerances are given for images 640 px wide and follow the image.
     """
 
-    model: str = option('D415', 'Whose field of view and baseline the pair has.',
+    model: str = option('D435', 'Whose field of view and baseline the pair has.',
                         choices=('D415', 'D435', 'D455'))
-    width: int = option(424, 'Width of an infrared image [px].', minimum=64, maximum=1920)
-    height: int = option(240, 'Height of an infrared image [px].', minimum=48, maximum=1080)
+    width: int = option(640, 'Width of an infrared image [px].', minimum=64, maximum=1920)
+    height: int = option(360, 'Height of an infrared image [px].', minimum=48, maximum=1080)
     samples: int = option(16, 'Cycles samples a pixel; never denoised.', minimum=1, maximum=4096)
     pattern_seed: int = option(0, 'Seed of the projected dots; a device keeps its pattern.',
                                minimum=0, maximum=2**31 - 1)
     projector_w: float = option(5.0, 'Power of the projector [W, Blender].', minimum=0.0,
                                 maximum=1000.0)
-    ambient: float = option(0.03, 'Share of the environment that is left in the infrared.',
-                            minimum=0.0, maximum=10.0)
+    ambient: tuple[float, ...] = option(
+        (0.028, 0.042), 'Range of the radiance of the surroundings in the infrared [W/(m2 sr), '
+        'Blender].', minimum=0.0, maximum=10.0)
     haze: tuple[float, ...] = option(
         (0.02, 0.07), 'Range of the share of light that the soiled surface of a clear thing '
         'scatters.', minimum=0.0, maximum=1.0)
@@ -62,6 +62,11 @@ class StereoConfig(Config):
     near_m: float = option(0.2, 'Nearest depth that is looked for [m].', minimum=0.01,
                            maximum=5.0)
     far_m: float = option(6.0, 'Farthest depth that is kept [m].', minimum=0.1, maximum=100.0)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_range('StereoConfig.ambient', self.ambient, 'radiances')
+        require_range('StereoConfig.haze', self.haze, 'shares')
 
 
 @dataclass(frozen=True)
