@@ -47,7 +47,7 @@ class StereoConfig(Config):
         'scatters.', minimum=0.0, maximum=1.0)
     read_noise: float = option(0.6, 'Standard deviation of the receiver [8-bit levels].',
                                minimum=0.0, maximum=50.0)
-    block_px: float = option(11.0, 'Side of the matching window.', minimum=1.0, maximum=99.0)
+    block_px: float = option(9.0, 'Side of the matching window.', minimum=1.0, maximum=99.0)
     median_px: float = option(5.0, 'Side of the median filter.', minimum=1.0, maximum=15.0)
     left_right_px: float = option(0.71, 'Largest difference between both matches.', minimum=0.0,
                                   maximum=20.0)
