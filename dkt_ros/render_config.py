@@ -51,7 +51,7 @@ class StereoConfig(Config):
     median_px: float = option(5.0, 'Side of the median filter.', minimum=1.0, maximum=15.0)
     left_right_px: float = option(0.71, 'Largest difference between both matches.', minimum=0.0,
                                   maximum=20.0)
-    min_score: float = option(0.5, 'Least correlation of a match, from -1 to 1.', minimum=-1.0,
+    min_score: float = option(0.7, 'Least correlation of a match, from -1 to 1.', minimum=-1.0,
                               maximum=1.0)
     min_margin: float = option(0.03, 'How much better than any other place a match must be.',
                                minimum=0.0, maximum=1.0)
