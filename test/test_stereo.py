@@ -7,6 +7,7 @@ import pytest
 
 from dkt_ros.camera import PinholeCamera
 from dkt_ros.config import StereoConfig
+from dkt_ros.errors import UserError
 from dkt_ros.tools.render import stereo
 
 CONFIG = StereoConfig(block_px=24.0, left_right_px=2.2, min_region_px=0.0)
@@ -139,3 +140,10 @@ def test_a_textured_plane_through_receivers_gives_its_depth():
                                     rig.camera, config, np.random.default_rng(0))
     assert abs(np.nanmedian(disparity) - shift) < 0.1
     assert np.nanmedian(np.abs(depth - 0.6)) < 0.004
+
+
+@pytest.mark.parametrize('name', ['ambient', 'haze'])
+@pytest.mark.parametrize('values', [(0.04,), (0.05, 0.02)])
+def test_a_range_that_is_none_is_refused(name, values):
+    with pytest.raises(UserError, match=name):
+        StereoConfig(**{name: values})

@@ -33,8 +33,9 @@ def render_pairs(spec: dict, poses: list[Matrix], camera, frames: Path) -> None:
     infrared = spec['infrared']
     _configure(spec, infrared)
     projector = _add_projector(infrared)
-    _dim(infrared['ambient'])
-    _soil(infrared['haze'], np.random.default_rng((spec['seed'], 29)))
+    rng = np.random.default_rng((spec['seed'], 29))
+    _soil(infrared['haze'], rng)
+    _dim(rng.uniform(*infrared['ambient']))
     camera.data.lens = infrared['fx'] / infrared['width'] * camera.data.sensor_width
     camera.data.shift_x = camera.data.shift_y = 0.0
     camera.animation_data_clear()
@@ -118,10 +119,19 @@ def _add_projector(infrared: dict):
     return item
 
 
-def _dim(ambient: float) -> None:
-    """Leave a share of the environment; lamps of the room have no infrared."""
+def _dim(radiance: float) -> None:
+    """
+    Leave an even light around; lamps and the environment's have no infrared.
+
+    LEDs emit none and coated panes keep the sun's out. What an environment's bright spots would
+    give is also found by chance, differently in either image, and hides the dots in noise.
+    """
     world = bpy.context.scene.world
-    world.node_tree.nodes['Background'].inputs['Strength'].default_value *= ambient
+    background = world.node_tree.nodes['Background']
+    for link in background.inputs['Color'].links:
+        world.node_tree.links.remove(link)
+    background.inputs['Color'].default_value = (1.0, 1.0, 1.0, 1.0)
+    background.inputs['Strength'].default_value = radiance
     # Every sample of light goes to the projector: the dots stay free of noise.
     world.cycles.sampling_method = 'NONE'
     for item in bpy.data.objects:
