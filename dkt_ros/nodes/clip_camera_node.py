@@ -150,6 +150,10 @@ class ClipCameraNode(Node):
         except (ValueError, OSError) as error:
             self.failed = True
             self.get_logger().error(f'cannot play the clip: {error}')
+        except RuntimeError:
+            # An interrupt ends the context while this thread still asks it.
+            if rclpy.ok(context=self.context):
+                raise
         finally:
             self._finished()
 

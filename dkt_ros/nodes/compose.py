@@ -69,6 +69,11 @@ def up(params: Path | None = None, camera: str = 'none', clip: str = '') -> int:
         if camera == 'none':
             return run(None)
         return run({'loop': True, 'clip': clip} if clip else {'loop': True})
+    except RuntimeError:
+        # An interrupt ends the context while nodes are still being made.
+        if rclpy.ok():
+            raise
+        return 0
     finally:
         rclpy.try_shutdown()
 

@@ -160,7 +160,13 @@ class ManagedNode(LifecycleNode):
 def run(make: Callable[[], Node], args: list[str] | None = None) -> None:
     """Make a node and spin it until the process is interrupted."""
     rclpy.init(args=args)
-    node = make()
+    try:
+        node = make()
+    except RuntimeError:
+        # An interrupt ends the context while the node is still being made.
+        if rclpy.ok():
+            raise
+        return
     try:
         with contextlib.suppress(KeyboardInterrupt, ExternalShutdownException):
             rclpy.spin(node)
