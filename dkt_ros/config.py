@@ -107,7 +107,7 @@ class FusionConfig(Config):
         0.012, 'The sensor is never called wrong for a smaller difference, as a share of depth.',
         minimum=0.001, maximum=0.5)
     weak_sigmas: float = option(
-        4.0, 'Beside holes or certainly wrong pixels, a sensor that measures this many residuals '
+        5.0, 'Beside holes or certainly wrong pixels, a sensor that measures this many residuals '
         'behind the model is wrong too.', minimum=0.5, maximum=20.0)
     strong_sigmas: float = option(
         6.0, 'A sensor that measures this many residuals behind the model is wrong.', minimum=1.0,
