@@ -45,6 +45,7 @@ from dkt_ros.config import ClipCameraConfig
 from dkt_ros.data.clips import open_clip
 from dkt_ros.nodes import messages
 from dkt_ros.nodes.clip_source import Due, schedule
+from dkt_ros.nodes.lifecycle import unless_interrupted
 from dkt_ros.nodes.parameters import NodeParameters
 from dkt_ros.resources import share_path
 
@@ -146,14 +147,11 @@ class ClipCameraNode(Node):
 
     def _run(self) -> None:
         try:
-            self._play(self._options.config())
+            with unless_interrupted(self.context):
+                self._play(self._options.config())
         except (ValueError, OSError) as error:
             self.failed = True
             self.get_logger().error(f'cannot play the clip: {error}')
-        except RuntimeError:
-            # An interrupt ends the context while this thread still asks it.
-            if rclpy.ok(context=self.context):
-                raise
         finally:
             self._finished()
 

@@ -17,6 +17,7 @@ from dkt_ros.middleware import profile_environment
 from dkt_ros.nodes.clip_camera_node import ClipCameraNode
 from dkt_ros.nodes.depth_node import DepthNode
 from dkt_ros.nodes.grasp_node import GraspNode
+from dkt_ros.nodes.lifecycle import unless_interrupted
 from dkt_ros.resources import share_path
 
 CAMERAS = ('none', 'clip')
@@ -66,13 +67,10 @@ def up(params: Path | None = None, camera: str = 'none', clip: str = '') -> int:
     except RuntimeError as error:
         raise UserError(f'{params} is no ROS parameter file: {error}') from error
     try:
-        if camera == 'none':
-            return run(None)
-        return run({'loop': True, 'clip': clip} if clip else {'loop': True})
-    except RuntimeError:
-        # An interrupt ends the context while nodes are still being made.
-        if rclpy.ok():
-            raise
+        with unless_interrupted():
+            if camera == 'none':
+                return run(None)
+            return run({'loop': True, 'clip': clip} if clip else {'loop': True})
         return 0
     finally:
         rclpy.try_shutdown()

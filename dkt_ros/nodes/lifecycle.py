@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import rclpy
@@ -157,15 +157,23 @@ class ManagedNode(LifecycleNode):
         self._diagnostics.publish(self._diagnostics_at(self.get_clock().now().to_msg()))
 
 
+@contextlib.contextmanager
+def unless_interrupted(context: rclpy.Context | None = None) -> Iterator[None]:
+    """Leave the block in silence where rclpy fails in it since an interrupt ended the context."""
+    try:
+        yield
+    except RuntimeError:
+        if rclpy.ok(context=context):
+            raise
+
+
 def run(make: Callable[[], Node], args: list[str] | None = None) -> None:
     """Make a node and spin it until the process is interrupted."""
     rclpy.init(args=args)
-    try:
+    node = None
+    with unless_interrupted():
         node = make()
-    except RuntimeError:
-        # An interrupt ends the context while the node is still being made.
-        if rclpy.ok():
-            raise
+    if node is None:
         return
     try:
         with contextlib.suppress(KeyboardInterrupt, ExternalShutdownException):

@@ -110,14 +110,18 @@ def run_bench_model(model: str | Path | None = None, shape: str | None = None,
             del pipeline
             figures |= _compare(_load_whole(model, shape, config, device, dtype), cases,
                                 config.repeats, rows)
-    if rows:
+    _show(figures, plot, console)
+    return figures
+
+
+def _show(figures: dict, plot: Path | None, console: Console) -> None:
+    if figures['rows']:
         console.print(_table(figures))
     if figures['fold']:
         console.print(_fold_table(figures))
-    if plot is not None and rows:
+    if plot is not None and figures['rows']:
         write_stage_plot(plot, figures['rows'] + figures['reference'], STAGES)
         console.print(f'stages drawn in {plot}', highlight=False)
-    return figures
 
 
 def _load(model: str | Path | None, shape: str | None, config: BenchModelConfig, device: str,
