@@ -2,12 +2,14 @@
 import errno
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 import time
 from collections import namedtuple
 from pathlib import Path
 
+import psutil
 import pytest
 
 from dkt_ros.config import RenderConfig
@@ -82,6 +84,44 @@ def test_the_remains_of_the_dead_go_and_those_of_the_living_stay(tmp_path):
         path.mkdir()
     run.clear_remains(tmp_path)
     assert sorted(tmp_path.iterdir()) == sorted(kept)
+
+
+def test_a_folder_that_an_ending_worker_still_writes_to_goes_too(tmp_path, monkeypatch):
+    dead = subprocess.Popen([sys.executable, '-c', ''])
+    dead.wait()
+    folder, remove, late = tmp_path / f'{run.work_prefix(dead.pid)}abc', shutil.rmtree, [1, 2, 3]
+    folder.mkdir()
+
+    def write_meanwhile(path, **options):
+        remove(path, **options)
+        if late:
+            path.mkdir()
+            (path / f'{late.pop()}.exr').touch()
+
+    monkeypatch.setattr(run.shutil, 'rmtree', write_meanwhile)
+    run.clear_remains(tmp_path)
+    assert not late and list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='only Linux tells a process so')
+def test_a_worker_ends_with_the_one_that_started_it():
+    worker = ('import os, sys, time\n'
+              'sys.path.insert(0, sys.argv[1])\n'
+              'from parent import end_with_parent\n'
+              'end_with_parent(int(sys.argv[2]))\n'
+              'print(os.getpid(), flush=True)\n'
+              'time.sleep(60)\n')
+    starter = ('import os, subprocess, sys\n'
+               'command = [sys.executable, "-c", *sys.argv[1:], str(os.getpid())]\n'
+               'subprocess.Popen(command).wait()\n')
+    process = subprocess.Popen([sys.executable, '-c', starter, worker, str(run.WORKER.parent)],
+                               stdout=subprocess.PIPE, text=True)
+    pid = int(process.stdout.readline())
+    assert psutil.pid_exists(pid)
+    process.kill()
+    process.wait()
+    psutil.wait_procs([psutil.Process(pid)] if psutil.pid_exists(pid) else [], timeout=10)
+    assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
 
 
 def test_too_little_disk_is_told_before_anything_is_drawn(tmp_path, stub, monkeypatch):

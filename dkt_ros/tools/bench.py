@@ -50,7 +50,8 @@ class _Timeline:
     maps : list of float
         Time for the maps of each window [s].
     rss_mb : list of float
-        Memory after each push [MB].
+        Memory at each push [MB], as it was when no maps were being made: what a moment in the
+        middle of them shows depends on the moment, not on how much is kept.
 
     """
 
@@ -151,17 +152,19 @@ def play(perception, frames: Iterator[Frame]) -> _Timeline:
 
     with ThreadPoolExecutor(1) as finisher:
         maps: Future | None = None
+        memory = rss_mb()
         for frame in frames:
             start = time.perf_counter()
             estimates = perception.advance(frame)
             if estimates:
                 if maps is not None:
                     maps.result()
+                memory = rss_mb()
                 maps = finisher.submit(complete, estimates)
             timeline.seconds.append(time.perf_counter() - start)
             timeline.finished.append(len(estimates))
             del estimates
-            timeline.rss_mb.append(rss_mb())
+            timeline.rss_mb.append(memory)
         if maps is not None:
             maps.result()
     return timeline

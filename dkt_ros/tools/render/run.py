@@ -16,6 +16,7 @@ import socket
 import subprocess
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from queue import Queue
@@ -49,6 +50,7 @@ MAX_ATTEMPTS = 6
 ATTEMPT_SEED = 1 << 32
 """Attempt k of scene i draws from seed i + k * ATTEMPT_SEED: apart from every other scene."""
 WORK_PREFIX = '.render-'
+REMOVAL_ATTEMPTS = 25
 SCENE_BYTES_A_PIXEL, RAW_BYTES_A_PIXEL = 16, 44
 FULL_BYTES = 1 << 20
 """A worker that stops on a disk with less room than this has found it full."""
@@ -109,7 +111,17 @@ def clear_remains(out: Path) -> None:
         else:
             continue
         if pid.isdecimal() and not psutil.pid_exists(int(pid)):
-            shutil.rmtree(path, ignore_errors=True)
+            _remove(path)
+
+
+def _remove(folder: Path) -> None:
+    """Remove a dead run's folder; a worker of it that is ending may still write there."""
+    for _ in range(REMOVAL_ATTEMPTS):
+        shutil.rmtree(folder, ignore_errors=True)
+        if not folder.exists():
+            return
+        time.sleep(0.2)
+    LOG.warning('%s is left of a run that was killed and cannot be removed', folder)
 
 
 def require_space(out: Path, num_scenes: int, config: RenderConfig) -> None:

@@ -24,6 +24,7 @@ import given  # noqa: E402
 import infrared  # noqa: E402
 import scene as tabletop  # noqa: E402
 import things  # noqa: E402
+from parent import end_with_parent, require_parent  # noqa: E402
 
 OPTICAL_TO_BLENDER = np.diag([1.0, -1.0, -1.0, 1.0])
 DEVICES = ('OPTIX', 'CUDA', 'HIP', 'METAL', 'ONEAPI')
@@ -208,8 +209,7 @@ def render_scene(spec: dict, bank: things.Bank | None, out: Path, parent: int) -
         animate(camera, path, spec['motion_blur'])
     clock.append(_clocks())
     for index in range(len(path)):
-        if os.getppid() != parent:
-            raise SystemExit('the process that started this one is gone')
+        require_parent(parent)
         render_frame(spec, camera, index, path, frames)
     clock.append(_clocks())
     if spec['infrared']:
@@ -251,8 +251,9 @@ def main() -> None:
     """Run the job of the command line; standard output carries one JSON line an event."""
     protocol = os.fdopen(os.dup(1), 'w', buffering=1)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # Blender prints a line a frame
-    run(json.loads(Path(sys.argv[1]).read_text()),
-        lambda line: protocol.write(json.dumps(line) + '\n'))
+    job = json.loads(Path(sys.argv[1]).read_text())
+    end_with_parent(job['parent'])
+    run(job, lambda line: protocol.write(json.dumps(line) + '\n'))
 
 
 if __name__ == '__main__':
