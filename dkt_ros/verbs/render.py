@@ -84,19 +84,24 @@ def bench_render(
     frames: Annotated[int, typer.Option(min=1, help='Frames that a scene shares its cost over.')
                       ] = RenderConfig.num_frames,
     preset: Annotated[str, typer.Option(help='What is drawn.')] = RenderConfig.preset,
+    sensor: Annotated[str | None, typer.Option(
+        help='Depth camera: `statistical` or `stereo`; both if left out.')] = None,
+    plain: Annotated[bool, typer.Option(
+        '--plain', help="Also measure Blender's own settings, started anew for each scene, at "
+        'the same samples and denoiser.')] = False,
     config: Options = None,
     json: Json = None,
 ) -> None:
     """
     Measure seconds a frame by size, with and without the stereo sensor, and where they go.
 
-    Example: `dkt bench render --sizes 160x128,320x240 --json render.json`
+    Example: `dkt bench render --sizes 160x128,320x240 --plain --sensor statistical`
     """
     import rich
 
-    from dkt_ros.tools.render.bench import bench_table, run_bench_render
-    options = _render_options(config, preset, None, frames, None)
+    from dkt_ros.tools.render.bench import SENSORS, bench_table, run_bench_render
+    options = _render_options(config, preset, None, frames, sensor)
     figures = run_bench_render([two_numbers(size, 'x', '--sizes') for size in sizes.split(',')],
-                               options)
+                               options, sensors=(sensor,) if sensor else SENSORS, plain=plain)
     finish(figures, json)
     rich.print(bench_table(figures))

@@ -30,9 +30,14 @@ from dkt_ros.tools.render.setup import find_interpreter
 MEASURED_FRAMES = 2
 
 
-def measure_scene(config: RenderConfig, seed: int = 0) -> dict:
+def measure_scene(config: RenderConfig, seed: int = 0, thrifty: bool = True) -> dict:
     """
     Render a scene of few frames and time its parts.
+
+    Parameters
+    ----------
+    thrifty : bool
+        False leaves Blender its own settings, but for samples and denoiser.
 
     Returns
     -------
@@ -49,7 +54,7 @@ def measure_scene(config: RenderConfig, seed: int = 0) -> dict:
     interpreter = find_interpreter(config.interpreter)
     with tempfile.TemporaryDirectory(prefix='dkt-estimate-') as folder:
         out = Path(folder)
-        record, started = _drawn(short, seed, out, interpreter)
+        record, started = _drawn(short, seed, out, interpreter, thrifty)
         begin = time.monotonic(), time.process_time()
         accept_scene(record, out, out, short)
         written = time.monotonic() - begin[0], time.process_time() - begin[1]
@@ -69,12 +74,12 @@ def measure_scene(config: RenderConfig, seed: int = 0) -> dict:
                 'scene_bytes': sum(sizes.values()) - frames}
 
 
-def _drawn(config: RenderConfig, seed: int, out: Path,
-           interpreter: Path) -> tuple[dict, tuple[float, float]]:
+def _drawn(config: RenderConfig, seed: int, out: Path, interpreter: Path,
+           thrifty: bool) -> tuple[dict, tuple[float, float]]:
     """Return the record of a scene, at the first attempt that comes to rest, and what it took."""
     for attempt in range(MAX_ATTEMPTS):
         spec = {**scene_spec(seed, attempt, config), **media_files(config),
-                'infrared': infrared_spec(config, out)}
+                'infrared': infrared_spec(config, out), 'thrifty': thrifty}
         begin = time.monotonic(), _of_children()
         record, = rendered_records([spec], out, interpreter, 1)
         if 'failed' not in record:

@@ -189,7 +189,7 @@ def scene_spec(seed: int, attempt: int, config: RenderConfig) -> dict:
     spec = {key: value for key, value in dataclasses.asdict(config).items()
             if key not in ('sensor', 'interpreter', 'workers', 'min_glass', 'exposure')}
     return {**spec, 'name': f'{scene_name(seed)}_{attempt}', 'scene_seed': seed,
-            'seed': seed + attempt * ATTEMPT_SEED, 'threads': 1, 'infrared': None,
+            'seed': seed + attempt * ATTEMPT_SEED, 'threads': 1, 'infrared': None, 'thrifty': True,
             'intrinsics': intrinsics(config), 'hdri_files': [], 'texture_files': [],
             'bank_cache': str(cache_dir() / 'bank')}
 

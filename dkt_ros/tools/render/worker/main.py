@@ -25,6 +25,7 @@ import infrared  # noqa: E402
 import scene as tabletop  # noqa: E402
 import things  # noqa: E402
 from parent import end_with_parent, require_parent  # noqa: E402
+from thrift import be_thrifty  # noqa: E402
 
 OPTICAL_TO_BLENDER = np.diag([1.0, -1.0, -1.0, 1.0])
 DEVICES = ('OPTIX', 'CUDA', 'HIP', 'METAL', 'ONEAPI')
@@ -73,16 +74,13 @@ def configure(spec: dict) -> str:
     cycles.use_denoising = True
     cycles.denoiser = 'OPTIX' if device == 'OPTIX' else 'OPENIMAGEDENOISE'
     cycles.denoising_prefilter = 'FAST'
-    # A glass with a liquid in it has twice the surfaces of an empty one.
-    deep = 10 if spec['preset'] == 'tabletop-v1' else 16
-    cycles.max_bounces, cycles.transmission_bounces = deep, deep
     cycles.transparent_max_bounces = 8
-    cycles.diffuse_bounces, cycles.glossy_bounces = 2, 4
-    cycles.caustics_reflective = cycles.caustics_refractive = False
-    cycles.sample_clamp_indirect = 4.0
+    if spec['thrifty']:
+        # A glass with a liquid in it has twice the surfaces of an empty one.
+        be_thrifty(10 if spec['preset'] == 'tabletop-v1' else 16)
     render = scene.render
     render.resolution_x, render.resolution_y = spec['width'], spec['height']
-    render.resolution_percentage, render.use_persistent_data = 100, True
+    render.resolution_percentage = 100
     render.threads_mode, render.threads = 'FIXED', spec['threads']
     render.film_transparent = False
     layer = scene.view_layers[0]

@@ -130,7 +130,6 @@ def light(spec: dict, rng: np.random.Generator) -> str:
         tree.links.new(mapping.outputs['Vector'], node.inputs['Vector'])
         tree.links.new(node.outputs['Color'], background.inputs['Color'])
     background.inputs['Strength'].default_value = rng.uniform(0.3, 1.0)
-    world.cycles.sampling_method, world.cycles.sample_map_resolution = 'MANUAL', 256
     for index in range(int(rng.integers(1, 3))):
         _lamp(index, spec['azimuth_rad'], rng)
     return name
