@@ -87,7 +87,7 @@ def test_a_step_runs_in_the_engine(cache, gpu, monkeypatch):
 
         def __call__(self, inputs):
             seen.append({name: tuple(tensor.shape) for name, tensor in inputs.items()})
-            return {'velocity': network(*inputs.values(), network.rope((2, 2, 3)), [0])}
+            return {'velocity': network(*inputs.values(), network.rope((2, 2, 3)), [0])[0]}
 
     monkeypatch.setattr(runners, 'Engine', Engine)
     paths = []
@@ -166,8 +166,9 @@ def test_the_key_tells_all_that_is_baked_in(cache, gpu):
     network = toy_pipeline().folded()
     runner = TensorRtRunner(network, 'abc', cache)
     graphs = [runners.StepGraph(network, *arguments) for arguments in (
-        ((2, 2, 3), (0,)), ((2, 2, 3), (1,)), ((2, 2, 3), (0,), 1), ((3, 2, 3), (0,)))]
-    assert len({runner.key(graph).digest for graph in graphs}) == 4
+        ((2, 2, 3), (0,)), ((2, 2, 3), (1,)), ((2, 2, 3), (0,), 1), ((3, 2, 3), (0,)),
+        ((2, 2, 3), (0,), 0, 1), ((2, 2, 3), (0,), 0, 0, 1))]
+    assert len({runner.key(graph).digest for graph in graphs}) == 6
 
 
 @pytest.mark.parametrize('execution', ['tensorrt'])

@@ -25,37 +25,41 @@ CHUNKS_UNTIL_STEADY = 3
 
 class StepGraph(nn.Module):
     """
-    One evaluation of the network: latents, RGB tokens and modulation to velocity.
+    One evaluation of the network: latents, RGB tokens, modulation and past to velocity and past.
 
     Parameters
     ----------
     network : FoldedTransformer
         In float32, or in the dtype of an engine.
     size : tuple of int
-        Latents k, rows h and columns w of a window.
+        Latents k, rows h and columns w of what is given.
     tasks : sequence of int
         Of the rows of the batch.
     num_held : int
         Latents at the start without velocity.
+    num_before, num_kept : int
+        Latents whose keys and values come in as `past`, and of how many they go out as `kept`.
 
     """
 
     def __init__(self, network: FoldedTransformer, size: tuple[int, int, int],
-                 tasks: Sequence[int], num_held: int = 0) -> None:
+                 tasks: Sequence[int], num_held: int = 0, num_before: int = 0,
+                 num_kept: int = 0) -> None:
         super().__init__()
         self.network, self.size, self.tasks, self.num_held = network, size, tuple(tasks), num_held
-        patch = network.config.patch_size
-        self.register_buffer('rope', network.rope(
-            tuple(n // p for n, p in zip(size, patch, strict=True))), persistent=False)
-
-    input_names = ('latents', 'rgb_tokens', 'blocks', 'head')
-    output_names = ('velocity',)
+        self.num_before, self.num_kept = num_before, num_kept
+        self.register_buffer('rope', network.window_rope(
+            torch.empty(size, device='meta'), num_before), persistent=False)
+        past, kept = ('past',) if num_before else (), ('kept',) if num_kept else ()
+        self.input_names = ('latents', 'rgb_tokens', 'blocks', 'head', *past)
+        self.output_names = ('velocity', *kept)
 
     def forward(self, latents: torch.Tensor, rgb_tokens: torch.Tensor, blocks: torch.Tensor,
-                head: torch.Tensor) -> torch.Tensor:
-        """Return what `FoldedTransformer.forward` returns."""
-        return self.network(latents, rgb_tokens, blocks, head, self.rope, self.tasks,
-                            self.num_held)
+                head: torch.Tensor, past: torch.Tensor | None = None) -> tuple[torch.Tensor, ...]:
+        """Return the velocity and, where latents are kept, their keys and values."""
+        found = self.network(latents, rgb_tokens, blocks, head, self.rope, self.tasks,
+                             self.num_held, past, self.num_kept)
+        return found if self.num_kept else found[:1]
 
     def example(self) -> tuple[torch.Tensor, ...]:
         """Return inputs of the right shapes."""
@@ -63,7 +67,13 @@ class StepGraph(nn.Module):
         options = {'device': network.device, 'dtype': network.dtype}
         latents = torch.randn(len(self.tasks), config.out_channels, *self.size, **options)
         modulation = network.modulation(1000.0)
-        return (latents, network.embed_rgb(latents[:1]), modulation.blocks, modulation.head)
+        inputs = (latents, network.embed_rgb(latents[:1]), modulation.blocks, modulation.head)
+        if not self.num_before:
+            return inputs
+        tokens = inputs[1].shape[1] // self.size[0] * self.num_before
+        past = torch.randn(len(network.blocks), 2, len(self.tasks), tokens, inputs[1].shape[2],
+                           device=network.device, dtype=network.blocks[0].qkv.weight.dtype)
+        return (*inputs, past)
 
 
 class _CachedGraph(nn.Module):

@@ -90,6 +90,7 @@ class _Request:
     generator: torch.Generator | None
     noise: torch.Tensor | None
     keep_size: bool
+    overlap: str = 'recompute'
 
 
 class DKTPipeline(DiffusionPipeline):
@@ -217,7 +218,8 @@ class DKTPipeline(DiffusionPipeline):
                  width: int | None = None, preset: str = 'balanced',
                  window_latents: int | None = None, overlap_latents: int | None = None,
                  generator: torch.Generator | None = None, noise: torch.Tensor | None = None,
-                 output_size: str = 'input', output_type: str = 'np') -> DKTOutput:
+                 output_size: str = 'input', output_type: str = 'np',
+                 overlap: str = 'recompute') -> DKTOutput:
         """
         Predict disparity or normals of a clip.
 
@@ -244,6 +246,8 @@ class DKTPipeline(DiffusionPipeline):
             `input` for maps of the frames' size, `working` for the size worked at.
         output_type : str
             `np` or `pt`.
+        overlap : str
+            How a live window knows the one before, see `dkt_ros.model.overlap`.
 
         Returns
         -------
@@ -260,7 +264,7 @@ class DKTPipeline(DiffusionPipeline):
         shape = WindowShape(window_latents or window[0],
                             window[1] if overlap_latents is None else overlap_latents)
         request = _Request(frames, task, shape, num_inference_steps, height, width, generator,
-                           noise, keep_size=output_size == 'input')
+                           noise, output_size == 'input', overlap)
         run = self._faithful if preset == FAITHFUL else self._live
         maps, latents = run(request)
         prediction = torch.from_numpy(maps) if output_type == 'pt' else maps
@@ -275,7 +279,8 @@ class DKTPipeline(DiffusionPipeline):
         seed = FAITHFUL_SEED
         if generator is not None:
             seed = int(torch.randint(2 ** 31, (), generator=generator, device=generator.device))
-        stream = WindowStream(self, (request.task,), request.shape, *working, request.steps, seed)
+        stream = WindowStream(self, (request.task,), request.shape, *working, request.steps, seed,
+                              request.overlap)
         results = []
         with self.progress_bar(total=len(request.frames)) as progress:
             for window in self._windows(stream, request.frames):

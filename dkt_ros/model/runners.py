@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from dkt_ros.errors import UserError
 from dkt_ros.model.engines import (
@@ -20,7 +21,7 @@ from dkt_ros.model.folded import FoldedTransformer
 from dkt_ros.model.graphs import StepGraph, export_onnx, open_onnx, run_onnx
 
 log = logging.getLogger(__name__)
-Step = Callable[..., torch.Tensor]
+Step = Callable[..., Sequence[torch.Tensor]]
 CALLS_BEFORE_RECORDING = 3
 
 
@@ -37,12 +38,17 @@ class _ByShape:
 
     def __call__(self, latents: torch.Tensor, rgb_tokens: torch.Tensor, blocks: torch.Tensor,
                  head: torch.Tensor, rope: torch.Tensor, tasks: Sequence[int],
-                 num_held: int = 0) -> torch.Tensor:
+                 num_held: int = 0, past: torch.Tensor | None = None,
+                 num_kept: int = 0) -> tuple[torch.Tensor, torch.Tensor | None]:
         size = tuple(latents.shape[2:])
-        key = (*size, tuple(tasks), num_held)
+        num_before = 0 if past is None else \
+            past.shape[3] * latents.shape[2] // rgb_tokens.shape[1]
+        key = (size, tuple(tasks), num_held, num_before, num_kept)
         if key not in self._steps:
-            self._steps[key] = self._make(StepGraph(self._network, size, tasks, num_held))
-        return self._steps[key](latents, rgb_tokens, blocks, head)
+            self._steps[key] = self._make(StepGraph(self._network, *key))
+        inputs = (latents, rgb_tokens, blocks, head)
+        found = self._steps[key](*inputs) if past is None else self._steps[key](*inputs, past)
+        return found[0], found[1] if num_kept else None
 
     def _make(self, graph: StepGraph) -> Step:
         raise NotImplementedError
@@ -66,10 +72,11 @@ class OnnxRunner(_ByShape):
         self._folder = Path(folder)
 
     def _make(self, graph: StepGraph) -> Step:
-        name = 'x'.join(map(str, (*graph.size, *graph.tasks, graph.num_held)))
+        name = 'x'.join(map(str, (*graph.size, *graph.tasks, graph.num_held, graph.num_before,
+                                  graph.num_kept)))
         session = open_onnx(export_onnx(graph, self._folder / f'dit-{name}.onnx'),
                             torch.get_num_threads())
-        return lambda *inputs: run_onnx(session, graph, inputs)[0]
+        return lambda *inputs: run_onnx(session, graph, inputs)
 
 
 class CudaGraphRunner(_ByShape):
@@ -117,11 +124,11 @@ def record_cuda_graph(graph: StepGraph) -> Step:
     with torch.cuda.device(device), torch.cuda.graph(recording):
         result = graph(*inputs)
 
-    def step(*given: torch.Tensor) -> torch.Tensor:
+    def step(*given: torch.Tensor) -> list[torch.Tensor]:
         for target, source in zip(inputs, given, strict=True):
             target.copy_(source)
         recording.replay()
-        return result.clone()
+        return [tensor.clone() for tensor in result]
 
     return step
 
@@ -155,7 +162,7 @@ class TensorRtRunner(_ByShape):
             'dit', self._model_hash, gpu_name(network.device), tensorrt_version(),
             torch.__version__, tuple(tuple(tensor.shape) for tensor in graph.example()),
             str(network.dtype).removeprefix('torch.'),
-            f'tasks {graph.tasks} held {graph.num_held}')
+            f'tasks {graph.tasks} held {graph.num_held} kept {graph.num_kept}')
 
     def prepare(self, graph: StepGraph) -> bytes | None:
         """Return the engine of a graph, built now if need be; None if that cannot be."""
@@ -172,5 +179,11 @@ class TensorRtRunner(_ByShape):
         except UserError as error:
             log.warning('%s; the step runs in torch', error)
             return graph
-        return lambda *inputs: engine(dict(zip(graph.input_names, inputs,
-                                               strict=True)))['velocity']
+        return lambda *inputs: _by_name(engine, graph, inputs)
+
+
+def _by_name(engine: Engine, graph: nn.Module,
+             inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    """Run an engine on the inputs of a graph, in the order of both."""
+    found = engine(dict(zip(graph.input_names, inputs, strict=True)))
+    return [found[name] for name in graph.output_names]

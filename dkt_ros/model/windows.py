@@ -10,14 +10,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from dkt_ros.model.causal_vae import CausalVAEDecoder, CausalVAEEncoder, temporal_ratio
 from dkt_ros.model.imaging import resize_rgb, to_maps, to_video
-from dkt_ros.model.sampler import denoise_window, latent_noise
+from dkt_ros.model.overlap import open_overlap
+from dkt_ros.model.sampler import latent_noise
 
 
 @dataclass(frozen=True)
@@ -78,14 +79,6 @@ class DecodedWindow:
         return len(next(iter(self.maps.values())))
 
 
-@dataclass
-class _Overlap:
-    """What a window hands to the next one."""
-
-    rgb: list[torch.Tensor] = field(default_factory=list)
-    trajectory: list[torch.Tensor] | None = None
-
-
 class WindowStream:
     """
     Push frames, receive decoded windows.
@@ -104,16 +97,20 @@ class WindowStream:
         Denoising steps a window.
     seed : int
         Seed of the noise.
+    overlap : str
+        One of `OVERLAPS`, see `overlap`.
 
     """
 
     def __init__(self, pipeline, tasks: Sequence[str], shape: WindowShape, height: int,
-                 width: int, num_inference_steps: int, seed: int) -> None:
+                 width: int, num_inference_steps: int, seed: int,
+                 overlap: str = 'recompute') -> None:
         self.shape, self.tasks, self.size = shape, tuple(tasks), (height, width)
         self._pipeline, self._seed = pipeline, seed
         pipeline.check_size(height, width)
-        self._schedule = pipeline.schedule(num_inference_steps)
-        self._network = pipeline.folded()
+        self._overlap = open_overlap(overlap, pipeline.folded(), tasks,
+                                     pipeline.schedule(num_inference_steps),
+                                     shape.overlap_latents)
         self._encoder = CausalVAEEncoder(pipeline.vae)
         self._decoder = CausalVAEDecoder(pipeline.vae)
         self.reset()
@@ -124,7 +121,7 @@ class WindowStream:
         self._decoder.reset()
         self._frames: list[torch.Tensor] = []
         self._new: list[torch.Tensor] = []
-        self._overlap = _Overlap()
+        self._overlap.reset()
         self._num_waiting = self._num_latents = self.num_windows = 0
         self._seconds = dict.fromkeys(('encode', 'dit', 'decode'), 0.0)
 
@@ -194,25 +191,16 @@ class WindowStream:
         return window
 
     def _denoise(self) -> torch.Tensor:
-        """Return the clean new latents (tasks, z, n, h, w) and keep the overlap."""
-        rgb = torch.cat([*self._overlap.rgb, *self._new], dim=2)
-        num_new = len(self._new)
-        velocity = self._network.velocity(rgb, self.tasks, num_held=rgb.shape[2] - num_new)
-        trajectory = denoise_window(velocity, self._noise(rgb), self._schedule,
-                                    self._overlap.trajectory)
-        self._num_latents += num_new
-        keep = self.shape.overlap_latents
-        if keep:
-            last = rgb[:, :, -keep:].split(1, dim=2)
-            states = [state[:, :, -keep:].clone() for state in trajectory]
-            self._overlap = _Overlap([latent.clone() for latent in last], states)
-        return trajectory[-1][:, :, -num_new:]
+        """Return the clean new latents (tasks, z, n, h, w)."""
+        rgb = torch.cat(self._new, dim=2)
+        clean = self._overlap.denoise(rgb, self._noise(rgb))
+        self._num_latents += len(self._new)
+        return clean
 
     def _noise(self, rgb: torch.Tensor) -> torch.Tensor:
         shape = (1, *rgb.shape[1:2], 1, *rgb.shape[3:])
-        first = self._num_latents - (rgb.shape[2] - len(self._new))
-        noise = [latent_noise(shape, index, self._seed, self._pipeline.config.initial_noise)
-                 for index in range(first, first + rgb.shape[2])]
+        noise = [latent_noise(shape, self._num_latents + i, self._seed,
+                              self._pipeline.config.initial_noise) for i in range(rgb.shape[2])]
         return torch.cat(noise, dim=2).expand(len(self.tasks), -1, -1, -1, -1).to(rgb)
 
     def _decode(self, latents: torch.Tensor) -> dict[str, np.ndarray]:
