@@ -2,7 +2,7 @@
 The steps of a stream as graphs of fixed shape with everything explicit: for ONNX and TensorRT.
 
 The DiT's step takes the modulation of its timestep as input; the VAE's steps take their causal
-caches and give them back. The first two latents of a stream, whose caches are not full, run in
+caches and give them back. The first latents of a stream, whose caches are not full yet, run in
 torch.
 """
 from __future__ import annotations
@@ -23,7 +23,39 @@ OPSET = 20
 CHUNKS_UNTIL_STEADY = 3
 
 
-class StepGraph(nn.Module):
+class Graph(nn.Module):
+    """
+    A step with all it depends on given and all it changes given back, at one shape.
+
+    Attributes
+    ----------
+    kind : str
+        `dit`, `encode` or `decode`.
+    input_names, output_names : tuple of str
+        In the order of `forward`.
+
+    """
+
+    kind: str
+    input_names: tuple[str, ...]
+    output_names: tuple[str, ...]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the weights."""
+        raise NotImplementedError
+
+    @property
+    def options(self) -> str:
+        """What is baked in beside weights and shapes."""
+        return ''
+
+    def example(self) -> tuple[torch.Tensor, ...]:
+        """Return inputs of the right shapes."""
+        raise NotImplementedError
+
+
+class StepGraph(Graph):
     """
     One evaluation of the network: latents, RGB tokens, modulation and past to velocity and past.
 
@@ -41,6 +73,8 @@ class StepGraph(nn.Module):
         Latents whose keys and values come in as `past`, and of how many they go out as `kept`.
 
     """
+
+    kind = 'dit'
 
     def __init__(self, network: FoldedTransformer, size: tuple[int, int, int],
                  tasks: Sequence[int], num_held: int = 0, num_before: int = 0,
@@ -61,6 +95,16 @@ class StepGraph(nn.Module):
                              self.num_held, past, self.num_kept)
         return found if self.num_kept else found[:1]
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the large weights."""
+        return self.network.dtype
+
+    @property
+    def options(self) -> str:
+        """Tasks, latents held and latents kept."""
+        return f'tasks {self.tasks} held {self.num_held} kept {self.num_kept}'
+
     def example(self) -> tuple[torch.Tensor, ...]:
         """Return inputs of the right shapes."""
         network, config = self.network, self.network.config
@@ -76,19 +120,23 @@ class StepGraph(nn.Module):
         return (*inputs, past)
 
 
-class _CachedGraph(nn.Module):
+class CoderGraph(Graph):
     """A coder of a stream with its caches as inputs and outputs; not all places hold one."""
 
     def __init__(self, vae: AutoencoderKLWan, coder: CausalVAEEncoder | CausalVAEDecoder,
                  given: str, found: str, inputs: torch.Tensor) -> None:
         super().__init__()
         self.vae, self._coder = vae, coder
-        cache = coder._cache
-        self._places = [i for i, entry in enumerate(cache) if isinstance(entry, torch.Tensor)]
-        self._example = (inputs, *(cache[i] for i in self._places))
+        self._places = coder.cache_places
+        self._example = (inputs, *(coder._cache[i] for i in self._places))
         numbers = [f'{i:02d}' for i in range(len(self._places))]
         self.input_names = (given, *(f'cache_{n}' for n in numbers))
         self.output_names = (found, *(f'new_cache_{n}' for n in numbers))
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the VAE."""
+        return self.vae.dtype
 
     def example(self) -> tuple[torch.Tensor, ...]:
         """Return inputs of the right shapes: an empty picture and its caches."""
@@ -103,8 +151,10 @@ class _CachedGraph(nn.Module):
         return (step(inputs), *(cache[i] for i in self._places))
 
 
-class EncodeGraph(_CachedGraph):
+class EncodeGraph(CoderGraph):
     """The next frames of a stream and the caches to a latent and new caches."""
+
+    kind = 'encode'
 
     def __init__(self, vae: AutoencoderKLWan, height: int, width: int) -> None:
         frames = torch.zeros(1, 3, temporal_ratio(vae), height, width, dtype=vae.dtype,
@@ -119,8 +169,10 @@ class EncodeGraph(_CachedGraph):
         return self._run(self._coder.encode, frames, caches)
 
 
-class DecodeGraph(_CachedGraph):
+class DecodeGraph(CoderGraph):
     """The next latent of a stream and the caches to frames and new caches."""
+
+    kind = 'decode'
 
     def __init__(self, vae: AutoencoderKLWan, batch: int, h: int, w: int) -> None:
         latent = torch.zeros(batch, vae.config.z_dim, 1, h, w, dtype=vae.dtype, device=vae.device)
@@ -135,13 +187,13 @@ class DecodeGraph(_CachedGraph):
 
 
 @torch.no_grad()
-def export_onnx(graph: nn.Module, path: Path) -> Path:
+def export_onnx(graph: Graph, path: Path) -> Path:
     """
     Write a graph as ONNX.
 
     Parameters
     ----------
-    graph : StepGraph, EncodeGraph or DecodeGraph
+    graph : Graph
         With its weights.
     path : Path
         The file; weights beyond 2 GB go into one beside it.
@@ -182,7 +234,7 @@ def open_onnx(path: Path, num_threads: int = 0) -> object:
     return onnxruntime.InferenceSession(str(path), options, providers=['CPUExecutionProvider'])
 
 
-def run_onnx(session: object, graph: nn.Module,
+def run_onnx(session: object, graph: Graph,
              inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
     """Run a session on the inputs of a graph, in float32."""
     feeds = {name: tensor.detach().float().contiguous().numpy()

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
-from torch import nn
 
 from dkt_ros.errors import UserError
 from dkt_ros.model.engines import (
@@ -18,7 +17,7 @@ from dkt_ros.model.engines import (
     tensorrt_version,
 )
 from dkt_ros.model.folded import FoldedTransformer
-from dkt_ros.model.graphs import StepGraph, export_onnx, open_onnx, run_onnx
+from dkt_ros.model.graphs import Graph, StepGraph, export_onnx, open_onnx, run_onnx
 
 log = logging.getLogger(__name__)
 Step = Callable[..., Sequence[torch.Tensor]]
@@ -133,14 +132,14 @@ def record_cuda_graph(graph: StepGraph) -> Step:
     return step
 
 
-class TensorRtRunner(_ByShape):
+class EngineSteps:
     """
-    Steps by TensorRT engines out of a cache; in torch where there is none.
+    TensorRT engines of graphs, out of a cache or built for it.
 
     Parameters
     ----------
-    network : FoldedTransformer
-        On its GPU.
+    device : torch.device
+        A GPU.
     model_hash : str
         Of the model folder.
     cache : EngineCache
@@ -150,40 +149,59 @@ class TensorRtRunner(_ByShape):
 
     """
 
-    def __init__(self, network: FoldedTransformer, model_hash: str, cache: EngineCache,
+    def __init__(self, device: torch.device, model_hash: str, cache: EngineCache,
                  build: Callable[[Path], bytes] = build_engine) -> None:
-        super().__init__(network)
-        self._model_hash, self._cache, self._build = model_hash, cache, build
+        self._device, self._model_hash, self._cache = device, model_hash, cache
+        self._build = build
 
-    def key(self, graph: StepGraph) -> EngineKey:
+    def key(self, graph: Graph) -> EngineKey:
         """Return what an engine for `graph` depends on."""
-        network = self._network
         return EngineKey(
-            'dit', self._model_hash, gpu_name(network.device), tensorrt_version(),
+            graph.kind, self._model_hash, gpu_name(self._device), tensorrt_version(),
             torch.__version__, tuple(tuple(tensor.shape) for tensor in graph.example()),
-            str(network.dtype).removeprefix('torch.'),
-            f'tasks {graph.tasks} held {graph.num_held} kept {graph.num_kept}')
+            str(graph.dtype).removeprefix('torch.'), graph.options)
 
-    def prepare(self, graph: StepGraph) -> bytes | None:
+    def prepare(self, graph: Graph) -> bytes | None:
         """Return the engine of a graph, built now if need be; None if that cannot be."""
         key = self.key(graph)
-        path = self._cache.folder / f'dit-{key.digest}.onnx'
+        path = self._cache.folder / f'{key.graph}-{key.digest}.onnx'
         return self._cache.obtain(key, lambda: self._build(export_onnx(graph, path)))
 
-    def _make(self, graph: StepGraph) -> Step:
+    def open(self, graph: Graph) -> Step | None:
+        """Return the graph as a step that an engine computes; None, and a log, if it cannot."""
         try:
             content = self.prepare(graph)
             if content is None:
-                return graph
-            engine = Engine(content, self._network.device)
+                return None
+            engine = Engine(content, self._device)
         except UserError as error:
-            log.warning('%s; the step runs in torch', error)
-            return graph
-        return lambda *inputs: _by_name(engine, graph, inputs)
+            log.warning('%s; the step %s runs in torch', error, graph.kind)
+            return None
+        given, found = graph.input_names, graph.output_names
+
+        def step(*inputs: torch.Tensor) -> list[torch.Tensor]:
+            results = engine(dict(zip(given, inputs, strict=True)))
+            return [results[name] for name in found]
+
+        return step
 
 
-def _by_name(engine: Engine, graph: nn.Module,
-             inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-    """Run an engine on the inputs of a graph, in the order of both."""
-    found = engine(dict(zip(graph.input_names, inputs, strict=True)))
-    return [found[name] for name in graph.output_names]
+class TensorRtRunner(_ByShape):
+    """
+    Steps by TensorRT engines; in torch where there is none.
+
+    Parameters
+    ----------
+    network : FoldedTransformer
+        On its GPU.
+    engines : EngineSteps
+        For its device and model.
+
+    """
+
+    def __init__(self, network: FoldedTransformer, engines: EngineSteps) -> None:
+        super().__init__(network)
+        self._engines = engines
+
+    def _make(self, graph: StepGraph) -> Step:
+        return self._engines.open(graph) or graph
