@@ -214,7 +214,7 @@ def _shaped(path: Path, shapes: Mapping[str, tuple[int, ...]],
     ratio = temporal_ratio(vae)
     # files may hold more time steps than a model has; the first levels then keep the last one
     for level in range(LEVELS):
-        excess = math.prod(strides) // ratio
+        excess = max(math.prod(strides) // ratio, 1)
         strides[level] //= math.gcd(excess, strides[level])
     network = TinyDecoder(z, widths, strides, patch)
     found = {'latent channels': z, 'frames a latent': network.temporal_ratio,

@@ -78,6 +78,15 @@ def bench_model(
     stages: Annotated[bool, typer.Option(
         help='Time encode, DiT and decode; without, only one step before and after folding.',
     )] = BenchModelConfig.stages,
+    overlap: Annotated[str, typer.Option(
+        help=f'How a live window knows the one before: {", ".join(OVERLAPS)}.',
+    )] = BenchModelConfig.overlap,
+    decoder: Annotated[str, typer.Option(
+        metavar='FILE', help="Decode with a small decoder in TAEHV's layout.",
+    )] = BenchModelConfig.decoder,
+    normals: Annotated[str, typer.Option(
+        metavar='MODEL', help='Also a model for normals beside it; with --shape another shape.',
+    )] = BenchModelConfig.normals,
     plot: Annotated[Path | None, typer.Option(help='Draw the stages here (PNG).')] = None,
     json: Json = None,
 ) -> None:
@@ -91,7 +100,7 @@ def bench_model(
                         'without them')
     from dkt_ros.tools.bench_model import run_bench_model
     config = BenchModelConfig(sizes, presets, steps, layers, repeats, device, execution,
-                              precision, reference, stages)
+                              precision, reference, stages, overlap, decoder, normals)
     finish(run_bench_model(model, shape, config, plot), json)
 
 
