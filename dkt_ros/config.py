@@ -26,6 +26,7 @@ PRESETS = {
     'balanced': (3, 1),
     'long': (6, 1),
 }
+OVERLAPS = ('recompute', 'cache')
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,12 @@ class StreamConfig(Config):
                          maximum=2160, read_only=True)
     width: int = option(0, 'Working width [px]; 0 takes what the model folder says.', minimum=0,
                         maximum=3840, read_only=True)
+    overlap: str = option('recompute', 'How a window knows the latents before it: `recompute` '
+                          'runs them through the network again, `cache` keeps their keys and '
+                          'values, which is faster and needs more memory.', choices=OVERLAPS,
+                          read_only=True)
+    decoder: str = option('', "File of a small decoder in TAEHV's layout that decodes instead of "
+                          'the VAE; empty for none.', read_only=True)
     max_gap_s: float = option(1.0, 'A longer gap between two frames starts a new stream [s].',
                               minimum=0.01, maximum=60.0)
     seed: int = option(1, 'Seed of the noise.', minimum=0, maximum=2**31 - 1, read_only=True)
@@ -132,6 +139,8 @@ class NormalsConfig(Config):
     source: str = option(
         'model', '`model` runs the normal task of the model, `depth` takes them from metric '
         'depth.', choices=('model', 'depth', 'none'), read_only=True)
+    model: str = option('', 'For source `model`: the folder of another model that has this task; '
+                        'empty for the one that gives depth.', read_only=True)
 
 
 @dataclass(frozen=True)

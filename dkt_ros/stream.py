@@ -163,8 +163,9 @@ class DKTStream:
 
     def _open(self, height: int, width: int, is_portrait: bool) -> WindowStream:
         size = self.pipeline.working_size(height, width, is_portrait)
-        steps = self.config.num_inference_steps or self.pipeline.config.default_num_inference_steps
-        return WindowStream(self.pipeline, self.tasks, self.shape, *size, steps, self.config.seed)
+        return WindowStream(self.pipeline, self.tasks, self.shape, *size,
+                            self.config.num_inference_steps, self.config.seed,
+                            self.config.overlap)
 
     def _fit_to(self, camera: PinholeCamera) -> None:
         is_portrait = camera.height > camera.width

@@ -12,7 +12,7 @@ from toy_model import HEIGHT, WIDTH, randn, toy_vae
 
 from dkt_ros.data.mixture import SourceConfig, open_mixture
 from dkt_ros.lora_config import LoraTrainConfig
-from dkt_ros.model.pipeline import save_model_folder
+from dkt_ros.model.saving import save_model_folder
 from dkt_ros.provenance import model_hash
 from dkt_ros.tools.train.lora import LoraTrainer, run_lora
 

@@ -11,7 +11,7 @@ from toy_model import HEIGHT, WIDTH, randn, toy_transformer, toy_vae
 
 from dkt_ros.config import BenchConfig
 from dkt_ros.errors import UserError
-from dkt_ros.model.pipeline import save_model_folder
+from dkt_ros.model.saving import save_model_folder
 from dkt_ros.stream import StreamStats
 from dkt_ros.tools import bench
 from dkt_ros.tools.bench import (

@@ -300,7 +300,7 @@ def test_a_model_without_normals_is_told_what_to_set(bench, tmp_path):
     pytest.importorskip('diffusers')
     from toy_model import randn, toy_transformer, toy_vae
 
-    from dkt_ros.model.pipeline import save_model_folder
+    from dkt_ros.model.saving import save_model_folder
     from dkt_ros.nodes.backend import ModelBackend
     folder = save_model_folder(tmp_path / 'model', toy_transformer(), toy_vae(),
                                {'depth': randn(1, 2, 6)}, default_num_inference_steps=1,

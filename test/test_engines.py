@@ -11,7 +11,7 @@ from dkt_ros.errors import UserError
 from dkt_ros.model import engines, runners
 from dkt_ros.model.engines import EngineCache, EngineKey
 from dkt_ros.model.execution import prepare
-from dkt_ros.model.runners import CudaGraphRunner, TensorRtRunner
+from dkt_ros.model.runners import CudaGraphRunner, EngineSteps, TensorRtRunner
 
 KEY = EngineKey('dit', 'abc', 'H200 sm_90', '10.9', '2.13', ((1, 16, 3, 60, 80), (1, 3600, 1536)),
                 'bfloat16', 'tasks (0,) held 1')
@@ -72,6 +72,10 @@ def gpu(monkeypatch):
     monkeypatch.setattr(runners, 'export_onnx', lambda graph, path: path)
 
 
+def tensorrt(network, cache, *build):
+    return TensorRtRunner(network, EngineSteps(network.device, 'abc', cache, *build))
+
+
 def velocity_of(network, seed=2):
     return network.velocity(randn(1, 1, 4, 2, 2, 3), ('depth',))(
         randn(seed, 1, 4, 2, 2, 3), torch.tensor(884.0))
@@ -87,12 +91,11 @@ def test_a_step_runs_in_the_engine(cache, gpu, monkeypatch):
 
         def __call__(self, inputs):
             seen.append({name: tuple(tensor.shape) for name, tensor in inputs.items()})
-            return {'velocity': network(*inputs.values(), network.rope((2, 2, 3)), [0])}
+            return {'velocity': network(*inputs.values(), network.rope((2, 2, 3)), [0])[0]}
 
     monkeypatch.setattr(runners, 'Engine', Engine)
     paths = []
-    network.runner = TensorRtRunner(network, 'abc', cache,
-                                    lambda path: paths.append(path) or b'engine')
+    network.runner = tensorrt(network, cache, lambda path: paths.append(path) or b'engine')
     for _ in range(2):
         torch.testing.assert_close(velocity_of(network), expected)
     assert len(paths) == 1
@@ -103,7 +106,7 @@ def test_a_step_runs_in_the_engine(cache, gpu, monkeypatch):
 def test_without_an_engine_the_step_runs_in_torch(cache, gpu, caplog):
     network = toy_pipeline().folded()
     expected = velocity_of(network)
-    network.runner = TensorRtRunner(network, 'abc', cache, lambda path: engines.build_engine(path))
+    network.runner = tensorrt(network, cache, lambda path: engines.build_engine(path))
     torch.testing.assert_close(velocity_of(network), expected)
     assert 'TensorRT is not installed' in caplog.text
 
@@ -113,10 +116,10 @@ def test_without_tensorrt_the_step_runs_in_torch(cache, monkeypatch, caplog):
     monkeypatch.setitem(sys.modules, 'tensorrt', None)
     network = toy_pipeline().folded()
     expected = velocity_of(network)
-    network.runner = TensorRtRunner(network, 'abc', cache)
+    network.runner = tensorrt(network, cache)
     torch.testing.assert_close(velocity_of(network), expected)
     assert 'TensorRT is not installed' in caplog.text
-    assert 'the step runs in torch' in caplog.text
+    assert 'the step dit runs in torch' in caplog.text
 
 
 def test_an_engine_that_cannot_be_loaded_is_told_and_not_needed(cache, gpu, monkeypatch, caplog):
@@ -126,9 +129,9 @@ def test_an_engine_that_cannot_be_loaded_is_told_and_not_needed(cache, gpu, monk
     monkeypatch.setattr(runners, 'Engine', broken)
     network = toy_pipeline().folded()
     expected = velocity_of(network)
-    network.runner = TensorRtRunner(network, 'abc', cache, lambda path: b'engine')
+    network.runner = tensorrt(network, cache, lambda path: b'engine')
     torch.testing.assert_close(velocity_of(network), expected)
-    assert 'cannot be loaded; the step runs in torch' in caplog.text
+    assert 'cannot be loaded; the step dit runs in torch' in caplog.text
 
 
 def test_a_step_is_recorded_once_a_window_shape_and_takes_new_inputs():
@@ -164,10 +167,11 @@ def test_a_step_that_cannot_be_recorded_runs_as_it_is(caplog):
 
 def test_the_key_tells_all_that_is_baked_in(cache, gpu):
     network = toy_pipeline().folded()
-    runner = TensorRtRunner(network, 'abc', cache)
+    runner = EngineSteps(network.device, 'abc', cache)
     graphs = [runners.StepGraph(network, *arguments) for arguments in (
-        ((2, 2, 3), (0,)), ((2, 2, 3), (1,)), ((2, 2, 3), (0,), 1), ((3, 2, 3), (0,)))]
-    assert len({runner.key(graph).digest for graph in graphs}) == 4
+        ((2, 2, 3), (0,)), ((2, 2, 3), (1,)), ((2, 2, 3), (0,), 1), ((3, 2, 3), (0,)),
+        ((2, 2, 3), (0,), 0, 1), ((2, 2, 3), (0,), 0, 0, 1))]
+    assert len({runner.key(graph).digest for graph in graphs}) == 6
 
 
 @pytest.mark.parametrize('execution', ['tensorrt'])

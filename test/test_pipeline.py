@@ -14,9 +14,10 @@ from toy_model import HEIGHT, WIDTH, randn, toy_clip, toy_pipeline, toy_transfor
 from dkt_ros.errors import UserError
 from dkt_ros.model.causal_vae import decode_clip
 from dkt_ros.model.imaging import to_maps
-from dkt_ros.model.pipeline import DKTPipeline, save_model_folder
+from dkt_ros.model.pipeline import DKTPipeline
 from dkt_ros.model.prompt import PromptRows
 from dkt_ros.model.sampler import denoise_joint
+from dkt_ros.model.saving import save_model_folder
 from dkt_ros.provenance import model_hash
 
 LIVE = ('image', 'low_latency', 'balanced', 'long')

@@ -45,6 +45,10 @@ def latent_statistics(vae: AutoencoderKLWan) -> tuple[torch.Tensor, torch.Tensor
     return values[0], values[1]
 
 
+def _places(cache: list) -> list[int]:
+    return [i for i, entry in enumerate(cache) if isinstance(entry, torch.Tensor)]
+
+
 class CausalVAEEncoder:
     """Encode a stream of frames; memory does not grow with its length."""
 
@@ -57,6 +61,17 @@ class CausalVAEEncoder:
         """Forget the past: the next call takes one frame."""
         self._cache = [None] * self._vae._cached_conv_counts['encoder']
         self._is_first = True
+
+    @property
+    def cache_places(self) -> list[int]:
+        """Where the cache holds a tensor."""
+        return _places(self._cache)
+
+    def check(self, frames: torch.Tensor) -> None:
+        """Raise ValueError unless the next call of `encode` takes these."""
+        if frames.ndim != 5 or frames.shape[2] != self.num_frames:
+            raise ValueError(f'frames are {tuple(frames.shape)}; (B, 3, {self.num_frames}, H, W) '
+                             'is expected: one frame first, then a latent of frames each')
 
     @property
     def num_frames(self) -> int:
@@ -79,9 +94,7 @@ class CausalVAEEncoder:
             The mode of the posterior, normalised.
 
         """
-        if frames.ndim != 5 or frames.shape[2] != self.num_frames:
-            raise ValueError(f'frames are {tuple(frames.shape)}; (B, 3, {self.num_frames}, H, W) '
-                             'is expected: one frame first, then a latent of frames each')
+        self.check(frames)
         vae = self._vae
         frames = frames.to(vae.dtype)
         if vae.config.patch_size is not None:
@@ -105,6 +118,18 @@ class CausalVAEDecoder:
         self._cache = [None] * self._vae._cached_conv_counts['decoder']
         self._is_first = True
 
+    @property
+    def cache_places(self) -> list[int]:
+        """Where the cache holds a tensor."""
+        return _places(self._cache)
+
+    @staticmethod
+    def check(latent: torch.Tensor) -> None:
+        """Raise ValueError unless `decode` takes this."""
+        if latent.ndim != 5 or latent.shape[2] != 1:
+            raise ValueError(f'latent is {tuple(latent.shape)}; (B, z, 1, h, w) is expected: give '
+                             'the latents one at a time')
+
     @torch.no_grad()
     def decode(self, latent: torch.Tensor) -> torch.Tensor:
         """
@@ -121,9 +146,7 @@ class CausalVAEDecoder:
             About [-1, 1], not clamped; n is 1 for the first latent, then `temporal_ratio`.
 
         """
-        if latent.ndim != 5 or latent.shape[2] != 1:
-            raise ValueError(f'latent is {tuple(latent.shape)}; (B, z, 1, h, w) is expected: give '
-                             'the latents one at a time')
+        self.check(latent)
         vae = self._vae
         z = vae.post_quant_conv(latent.to(vae.dtype) * self._std + self._mean)
         video = vae.decoder(z, feat_cache=self._cache, feat_idx=[0], first_chunk=self._is_first)

@@ -3,7 +3,7 @@ How a loaded pipeline runs: which arithmetic, and by whom one step of the networ
 
 The step is `FoldedTransformer.forward` at a fixed shape. It runs eagerly, compiled layer by layer
 by `torch.compile` (on a GPU recorded as one CUDA graph besides), by onnxruntime or by a TensorRT
-engine; all the rest is the same code.
+engine, which the streaming steps of the VAE then have too; all the rest is the same code.
 """
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from dkt_ros.config import EXECUTIONS, PRECISIONS
 from dkt_ros.errors import UserError
 from dkt_ros.model.attention import MAX_LOGIT, bounded_attention, largest_logit
 from dkt_ros.model.checks import check_choice
+from dkt_ros.model.coders import VaeEngines
 from dkt_ros.model.engines import EngineCache, engine_folder
 from dkt_ros.model.folded import FoldedTransformer
 from dkt_ros.model.pipeline import DKTPipeline
-from dkt_ros.model.runners import CudaGraphRunner, OnnxRunner, TensorRtRunner
+from dkt_ros.model.runners import CudaGraphRunner, EngineSteps, OnnxRunner, TensorRtRunner
 from dkt_ros.model.selftest import check_convolutions
 from dkt_ros.model.wan_layers import multiply_in_bfloat16
 
@@ -92,6 +93,10 @@ def prepare(pipeline: DKTPipeline, execution: str = 'auto',
         check_convolutions(device)
     pipeline.register_modules(transformer=network)
     _choose_step(network, execution, model_hash)
+    if execution == 'tensorrt':
+        engines = EngineSteps(device, model_hash, EngineCache(engine_folder()))
+        network.runner = TensorRtRunner(network, engines)
+        pipeline.vae_engines = VaeEngines(pipeline.vae, engines)
     return pipeline
 
 
@@ -115,8 +120,6 @@ def _choose_step(network: FoldedTransformer, execution: str, model_hash: str) ->
             raise UserError('execution is onnxruntime, which runs on the CPU here; set device to '
                             'cpu, or execution to auto, compile or tensorrt')
         network.runner = OnnxRunner(network, engine_folder() / (model_hash or 'unnamed'))
-    elif execution == 'tensorrt':
-        if kind != 'cuda':
-            raise UserError(f'execution is tensorrt and the device {kind}; TensorRT needs an '
-                            'NVIDIA GPU: set device to cuda, or execution to auto')
-        network.runner = TensorRtRunner(network, model_hash, EngineCache(engine_folder()))
+    elif execution == 'tensorrt' and kind != 'cuda':
+        raise UserError(f'execution is tensorrt and the device {kind}; TensorRT needs an NVIDIA '
+                        'GPU: set device to cuda, or execution to auto')

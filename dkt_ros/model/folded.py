@@ -4,18 +4,22 @@ The DiT as it runs, after `folding`: self-attention, feed-forward and a constant
 One window goes through `FoldedTransformer.velocity`; what all its steps share, the patch embedding
 of the RGB latents and the rotary table, is computed once, and modulation once for each timestep.
 
-Letters: B rows of the batch, N tokens, L layers, D channels of a token, d channels of a head, H
-heads, m distinct text rows.
+A window may also meet the keys and values of tokens before it instead of those tokens: its `past`.
+
+Letters: B rows of the batch, N tokens, P tokens of the past, L layers, D channels of a token, d
+channels of a head, H heads, m distinct text rows.
 """
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import nn
+
+from dkt_ros.model.context import inverse_rms, norm_for
+from dkt_ros.model.tokens import patches, rope_table, rotate, unpatch
 
 Attention = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 MAX_ROPE_TABLES = 8
@@ -37,62 +41,6 @@ class Modulation:
 
     blocks: torch.Tensor
     head: torch.Tensor
-
-
-class ConstantContext(nn.Module):
-    """Cross-attention to a single row: a vector for each task."""
-
-    def __init__(self, vectors: torch.Tensor) -> None:
-        super().__init__()
-        self.register_buffer('vectors', vectors)
-
-    def forward(self, hidden: torch.Tensor, tasks: Sequence[int]) -> torch.Tensor:
-        """Add it to (B, N, D)."""
-        return (hidden.float() + _of_tasks(self.vectors, tasks)[:, None]).to(hidden.dtype)
-
-
-class FewRowsContext(nn.Module):
-    """
-    Cross-attention to m rows, values and output projection in one matrix.
-
-    Parameters
-    ----------
-    query : nn.Linear
-        With the weights of the norm before it.
-    keys : (tasks, D, H m) float
-        Block-diagonal, with the weight of the query's norm and the softmax scale.
-    values : (tasks, H m, D) float
-        Output projection of each head's value.
-    bias : (tasks, 1, H m) float32
-        Logarithm of how often a row occurs; -inf for one that a task does not have.
-    constant : (D,) float32
-        Output bias and image branch.
-    heads : int
-        H.
-    eps : float
-        Of both norms.
-
-    """
-
-    def __init__(self, query: nn.Linear, keys: torch.Tensor, values: torch.Tensor,
-                 bias: torch.Tensor, constant: torch.Tensor, heads: int, eps: float) -> None:
-        super().__init__()
-        self.query, self.heads, self.eps = query, heads, eps
-        self.keys = nn.Parameter(keys, requires_grad=False)
-        self.values = nn.Parameter(values, requires_grad=False)
-        self.register_buffer('bias', bias.contiguous())
-        self.register_buffer('constant', constant)
-
-    def forward(self, hidden: torch.Tensor, tasks: Sequence[int]) -> torch.Tensor:
-        """Add it to (B, N, D)."""
-        keys, values, bias = (_of_tasks(table, tasks)
-                              for table in (self.keys, self.values, self.bias))
-        query = self.query(_norm(hidden, None, None, self.eps, self.query))
-        logits = torch.bmm(query, keys).float() * inverse_rms(query, self.eps)
-        logits = (logits + bias).unflatten(-1, (self.heads, -1))
-        shares = logits.softmax(-1).flatten(-2).to(query.dtype)
-        added = torch.bmm(shares, values).float() + self.constant
-        return (hidden.float() + added).to(hidden.dtype)
 
 
 class FoldedBlock(nn.Module):
@@ -124,9 +72,10 @@ class FoldedBlock(nn.Module):
         self.attend: Attention = F.scaled_dot_product_attention
 
     def forward(self, hidden: torch.Tensor, modulation: torch.Tensor, rope: torch.Tensor,
-                tasks: Sequence[int], num_held: int = 0) -> torch.Tensor:
+                tasks: Sequence[int], num_held: int = 0, past: torch.Tensor | None = None,
+                num_kept: int = 0) -> tuple[torch.Tensor, torch.Tensor | None]:
         """
-        Return (B, N - num_held, D).
+        Return (B, N - num_held, D), and what the next window is to know.
 
         Parameters
         ----------
@@ -134,32 +83,54 @@ class FoldedBlock(nn.Module):
             Tokens.
         modulation : (6, D) float32
             A layer of `Modulation.blocks`.
-        rope : (2, N, 1, d / 2) float32
+        rope : (2, P + N, 1, d / 2) float32
             Cosines and sines.
         tasks : sequence of int
             Which task a row of the batch is.
         num_held : int
             So many tokens at the start are only looked at.
+        past : (2, B, P, D) float, optional
+            Keys, not yet rotated, and values of the tokens before these.
+        num_kept : int
+            Of so many tokens at the end the keys and values are given back, those of the past
+            among them.
 
         """
         shift, scale, gate, ff_shift, ff_scale, ff_gate = modulation.unbind()
-        attended = self._self_attention(_norm(hidden, scale, shift, self.eps, self.qkv), rope,
-                                        num_held)
+        attended, kept = self._self_attention(norm_for(self.qkv, hidden, self.eps, scale, shift),
+                                              rope, num_held, past, num_kept)
         hidden = self.context(_gated(hidden[:, num_held:], attended, gate), tasks)
-        wide = F.gelu(self.widen(_norm(hidden, ff_scale, ff_shift, self.eps, self.widen)),
+        wide = F.gelu(self.widen(norm_for(self.widen, hidden, self.eps, ff_scale, ff_shift)),
                       approximate='tanh')
-        return _gated(hidden, self.narrow(wide), ff_gate)
+        return _gated(hidden, self.narrow(wide), ff_gate), kept
 
-    def _self_attention(self, normed: torch.Tensor, rope: torch.Tensor,
-                        num_held: int) -> torch.Tensor:
+    def keys_values(self, hidden: torch.Tensor, modulation: torch.Tensor) -> torch.Tensor:
+        """Return keys, not yet rotated, and values of (B, N, D): (2, B, N, D)."""
+        normed = norm_for(self.qkv, hidden, self.eps, modulation[1], modulation[0])
+        return _kept(*self._query_key_value(normed), hidden.shape[1])
+
+    def _self_attention(self, normed: torch.Tensor, rope: torch.Tensor, num_held: int,
+                        past: torch.Tensor | None, num_kept: int) \
+            -> tuple[torch.Tensor, torch.Tensor | None]:
+        query_key, value = self._query_key_value(normed)
+        if past is not None:
+            # the old keys stand in for queries too, which are cut off again
+            old = past[0][:, :, None].expand(-1, -1, 2, -1).float()
+            query_key = torch.cat([old, query_key], 1)
+            value, num_held = torch.cat([past[1], value], 1), num_held + past.shape[2]
+        kept = _kept(query_key, value, num_kept) if num_kept else None
+        query_key = rotate(query_key.unflatten(-1, (self.heads, -1)), rope).to(value.dtype)
+        query, key = query_key.permute(2, 0, 3, 1, 4)
+        value = value.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        attended = self.attend(query[:, :, num_held:], key, value)
+        return self.out(attended.transpose(1, 2).flatten(2)), kept
+
+    def _query_key_value(self, normed: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return query and key, normalised in float32, and value: (B, N, 2, D), (B, N, D)."""
         mixed = self.qkv(normed).unflatten(-1, (3, -1))
         query_key = mixed[:, :, :2].float()
         query_key = query_key * inverse_rms(query_key, self.eps) * self.qk_weight
-        query_key = rotate(query_key.unflatten(-1, (self.heads, -1)), rope).to(mixed.dtype)
-        query, key = query_key.permute(2, 0, 3, 1, 4)
-        value = mixed[:, :, 2].unflatten(-1, (self.heads, -1)).transpose(1, 2)
-        attended = self.attend(query[:, :, num_held:], key, value)
-        return self.out(attended.transpose(1, 2).flatten(2))
+        return query_key, mixed[:, :, 2]
 
 
 class FoldedTransformer(nn.Module):
@@ -200,8 +171,8 @@ class FoldedTransformer(nn.Module):
         for name, table in (('block_tables', block_tables), ('head_table', head_table),
                             ('angles', angles)):
             self.register_buffer(name, table)
-        # what computes a step instead of `forward`, with the same arguments
-        self.runner: Callable[..., torch.Tensor] | None = None
+        # what computes a step instead of `forward`, with the same arguments and results
+        self.runner: Callable[..., tuple[torch.Tensor, torch.Tensor | None]] | None = None
         self._modulations: dict[float, Modulation] = {}
         self._ropes: dict[tuple[int, ...], torch.Tensor] = {}
         self.requires_grad_(False).eval()
@@ -257,9 +228,10 @@ class FoldedTransformer(nn.Module):
 
     def forward(self, latents: torch.Tensor, rgb_tokens: torch.Tensor, blocks: torch.Tensor,
                 head: torch.Tensor, rope: torch.Tensor, tasks: Sequence[int],
-                num_held: int = 0) -> torch.Tensor:
+                num_held: int = 0, past: torch.Tensor | None = None,
+                num_kept: int = 0) -> tuple[torch.Tensor, torch.Tensor | None]:
         """
-        Return the velocity of the latents after the first `num_held`.
+        Return the velocity of the latents after the first `num_held`, and the keys kept.
 
         Parameters
         ----------
@@ -269,30 +241,49 @@ class FoldedTransformer(nn.Module):
             Result of `embed_rgb`.
         blocks, head : torch.Tensor
             The fields of a `Modulation`.
-        rope : (2, N, 1, d / 2) float32
-            Result of `rope`.
+        rope : (2, P + N, 1, d / 2) float32
+            Result of `rope` for the past and the latents.
         tasks : sequence of int
             Which of `self.tasks` a row of the batch is.
         num_held : int
             Latents whose velocity nobody needs: the last layer leaves them out.
+        past : (L, 2, B, P, D) float, optional
+            Keys and values of the latents before these, as given back at the same timestep.
+        num_kept : int
+            Latents at the end, the past among them, whose keys and values are given back.
 
         Returns
         -------
-        (B, z, k - num_held, h, w) float
+        velocity : (B, z, k - num_held, h, w) float
             In the dtype of the weights.
+        kept : (L, 2, B, P', D) float or None
+            The past of the next window.
 
         """
-        patch = self.config.patch_size
-        hidden = self.target_embedding(patches(latents.to(self.dtype), patch)) + rgb_tokens
-        if hidden.device.type == 'cpu':
-            hidden = hidden.float()
-        skipped = num_held // patch[0] * (hidden.shape[1] * patch[0] // latents.shape[2])
+        hidden = self._tokens(latents, rgb_tokens)
+        per_latent = hidden.shape[1] // latents.shape[2]
+        kept = []
         for index, block in enumerate(self.blocks):
             is_last = index == len(self.blocks) - 1
-            hidden = block(hidden, blocks[index], rope, tasks, skipped if is_last else 0)
-        hidden = _norm(hidden, head[1], head[0], self.config.eps, self.proj_out)
+            hidden, found = block(
+                hidden, blocks[index], rope, tasks, num_held * per_latent if is_last else 0,
+                None if past is None else past[index], num_kept * per_latent)
+            kept.append(found)
+        hidden = norm_for(self.proj_out, hidden, self.config.eps, head[1], head[0])
         k, h, w = latents.shape[2:]
-        return unpatch(self.proj_out(hidden), (k - num_held, h, w), patch)
+        velocity = unpatch(self.proj_out(hidden), (k - num_held, h, w), self.config.patch_size)
+        return velocity, torch.stack(kept) if num_kept else None
+
+    def _tokens(self, latents: torch.Tensor, rgb_tokens: torch.Tensor) -> torch.Tensor:
+        target = patches(latents.to(self.dtype), self.config.patch_size)
+        hidden = self.target_embedding(target) + rgb_tokens
+        return hidden.float() if hidden.device.type == 'cpu' else hidden
+
+    def window_rope(self, latents: torch.Tensor, num_before: int = 0) -> torch.Tensor:
+        """Return the table of latents (..., k, h, w) after `num_before` others."""
+        k, h, w = latents.shape[-3:]
+        return self.rope(tuple(n // p for n, p in zip((num_before + k, h, w),
+                                                      self.config.patch_size, strict=True)))
 
     def velocity(self, rgb: torch.Tensor, tasks: Sequence[str],
                  num_held: int = 0) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
@@ -310,81 +301,60 @@ class FoldedTransformer(nn.Module):
 
         """
         tokens, rows = self.embed_rgb(rgb), [self.tasks.index(task) for task in tasks]
-        patch = self.config.patch_size
-        rope = self.rope(tuple(n // p for n, p in zip(rgb.shape[2:], patch, strict=True)))
+        rope = self.window_rope(rgb)
 
         def velocity(latents: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
             modulation = self.modulation(float(timestep))
-            result = (self.runner or self)(latents, tokens, modulation.blocks, modulation.head,
-                                           rope, rows, num_held).to(latents)
-            return F.pad(result, (0, 0, 0, 0, num_held, 0))
+            result, _ = (self.runner or self)(latents, tokens, modulation.blocks,
+                                              modulation.head, rope, rows, num_held)
+            return F.pad(result.to(latents), (0, 0, 0, 0, num_held, 0))
 
         return velocity
 
+    def velocity_after(self, rgb: torch.Tensor, tasks: Sequence[str], num_before: int,
+                       num_kept: int) -> Callable[..., tuple[torch.Tensor, torch.Tensor | None]]:
+        """
+        Return the network as a function of (latents, timestep, past) for latents after others.
 
-def patches(latents: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
-    """Turn (B, C, k, h, w) into the patches of a strided convolution, (B, N, C p_t p_h p_w)."""
-    pt, ph, pw = size
-    if (pt, ph, pw) == (1, 1, 1):
-        return latents.flatten(2).transpose(1, 2)
-    b, c, k, h, w = latents.shape
-    cells = latents.reshape(b, c, k // pt, pt, h // ph, ph, w // pw, pw)
-    return cells.permute(0, 2, 4, 6, 1, 3, 5, 7).reshape(b, -1, c * pt * ph * pw)
+        Parameters
+        ----------
+        rgb : (1, z, k, h, w) float
+            RGB latents of the new latents only.
+        tasks : sequence of str
+            Of the rows of the batch.
+        num_before : int
+            Latents of the past.
+        num_kept : int
+            So many latents at the end, the past among them, are given back as the next past.
 
+        """
+        tokens, rows = self.embed_rgb(rgb), [self.tasks.index(task) for task in tasks]
+        rope = self.window_rope(rgb, num_before)
 
-def unpatch(tokens: torch.Tensor, shape: Sequence[int], size: Sequence[int]) -> torch.Tensor:
-    """Turn (B, N, p_t p_h p_w C) into (B, C, k, h, w) for `shape` (k, h, w)."""
-    (pt, ph, pw), (k, h, w) = size, shape
-    cells = tokens.reshape(len(tokens), k // pt, h // ph, w // pw, pt, ph, pw, -1)
-    return cells.permute(0, 7, 1, 4, 2, 5, 3, 6).reshape(len(tokens), -1, k, h, w)
+        def velocity(latents: torch.Tensor, timestep: torch.Tensor,
+                     past: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor | None]:
+            modulation = self.modulation(float(timestep))
+            result, kept = (self.runner or self)(latents, tokens, modulation.blocks,
+                                                 modulation.head, rope, rows, 0, past, num_kept)
+            return result.to(latents), kept
 
+        return velocity
 
-def rope_table(angles: torch.Tensor, size: tuple[int, ...]) -> torch.Tensor:
-    """
-    Return the rotary table of k x h x w tokens, (2, N, 1, d / 2) float32.
-
-    Parameters
-    ----------
-    angles : (2, positions, d / 2) float32
-        Cosines and sines of each position; the channels of time, height and width in this order.
-    size : tuple of int
-        k, h, w.
-
-    """
-    half = angles.shape[-1]
-    rows = half // 3
-    parts = angles.split([half - 2 * rows, rows, rows], dim=-1)
-    views = []
-    for axis, (part, length) in enumerate(zip(parts, size, strict=True)):
-        shape = [2, 1, 1, 1, part.shape[-1]]
-        shape[1 + axis] = length
-        views.append(part[:, :length].reshape(shape).expand(2, *size, -1))
-    return torch.cat(views, dim=-1).reshape(2, math.prod(size), 1, half)
-
-
-def rotate(x: torch.Tensor, rope: torch.Tensor) -> torch.Tensor:
-    """Turn (B, N, 2, H, d), channels in halves, by the angles of `rope` (2, N, 1, d / 2)."""
-    cos, sin = rope[:, :, None]
-    first, second = x.chunk(2, dim=-1)
-    return torch.cat([first * cos - second * sin, first * sin + second * cos], dim=-1)
+    def keys(self, latents: torch.Tensor, rgb: torch.Tensor, timestep: torch.Tensor,
+             tasks: Sequence[str]) -> torch.Tensor:
+        """Return keys and values of latents that see each other only, (L, 2, B, N, D)."""
+        hidden, kept = self._tokens(latents, self.embed_rgb(rgb)), []
+        blocks, rope = self.modulation(float(timestep)).blocks, self.window_rope(rgb)
+        rows = [self.tasks.index(task) for task in tasks]
+        for index, block in enumerate(self.blocks[:-1]):
+            hidden, found = block(hidden, blocks[index], rope, rows, 0, None, hidden.shape[1])
+            kept.append(found)
+        return torch.stack([*kept, self.blocks[-1].keys_values(hidden, blocks[-1])])
 
 
-def inverse_rms(x: torch.Tensor, eps: float) -> torch.Tensor:
-    """Return 1 / sqrt(mean square + eps) over the last axis of x, float32, axis kept."""
-    return torch.rsqrt(x.float().square().mean(-1, keepdim=True) + eps)
-
-
-def _of_tasks(table: torch.Tensor, tasks: Sequence[int]) -> torch.Tensor:
-    """Return the rows of a table; a list as an index would make a GPU wait for the CPU."""
-    rows = [table[task:task + 1] for task in tasks]
-    return rows[0] if len(rows) == 1 else torch.cat(rows)
-
-
-def _norm(hidden: torch.Tensor, scale: torch.Tensor | None, shift: torch.Tensor | None,
-          eps: float, layer: nn.Linear) -> torch.Tensor:
-    """Normalise and modulate (B, N, D) for `layer`."""
-    normed = F.layer_norm(hidden.float(), hidden.shape[-1:], scale, shift, eps)
-    return normed.to(layer.weight.dtype)
+def _kept(query_key: torch.Tensor, value: torch.Tensor, num_tokens: int) -> torch.Tensor:
+    """Return keys and values of the last tokens, (2, B, num_tokens, D), in the values' dtype."""
+    return torch.stack([query_key[:, -num_tokens:, 1].to(value.dtype), value[:, -num_tokens:]])
 
 
 def _gated(hidden: torch.Tensor, update: torch.Tensor, gate: torch.Tensor) -> torch.Tensor:

@@ -16,13 +16,8 @@ import torch.nn.functional as F
 from diffusers import WanTransformer3DModel
 from torch import nn
 
-from dkt_ros.model.folded import (
-    ConstantContext,
-    FewRowsContext,
-    FoldedBlock,
-    FoldedTransformer,
-    inverse_rms,
-)
+from dkt_ros.model.context import ConstantContext, FewRowsContext, inverse_rms
+from dkt_ros.model.folded import FoldedBlock, FoldedTransformer
 from dkt_ros.model.prompt import PromptRows
 
 

@@ -7,9 +7,11 @@ from pathlib import Path
 import torch
 
 from dkt_ros.errors import UserError
+from dkt_ros.model.beside import attach_normals
 from dkt_ros.model.execution import choose_precision, cpu_has_bfloat16, prepare
 from dkt_ros.model.folder import is_bare_base
 from dkt_ros.model.pipeline import DKTPipeline
+from dkt_ros.model.tiny_decoder import load_tiny_decoder
 from dkt_ros.provenance import model_hash
 from dkt_ros.resources import resolve_model
 
@@ -41,7 +43,8 @@ def choose_device(name: str, cuda_available: bool, cuda_count: int) -> str:
 
 
 def load_pipeline(model: str | Path, device: str = 'auto', execution: str = 'auto',
-                  precision: str = 'auto') -> DKTPipeline:
+                  precision: str = 'auto', decoder: str | Path = '',
+                  normals_model: str | Path = '') -> DKTPipeline:
     """
     Load a model folder, or a bundled model by its name, onto a device, ready to run.
 
@@ -55,6 +58,10 @@ def load_pipeline(model: str | Path, device: str = 'auto', execution: str = 'aut
         Who computes a step, see `execution.EXECUTIONS`.
     precision : str
         In which arithmetic, see `execution.choose_precision`.
+    decoder : str or Path
+        A small decoder to take instead of the VAE's, see `tiny_decoder`; empty for none.
+    normals_model : str or Path
+        Another model for the task `normal`, see `beside`; empty for none.
 
     """
     chosen = choose_device(device, torch.cuda.is_available(), torch.cuda.device_count())
@@ -68,4 +75,10 @@ def load_pipeline(model: str | Path, device: str = 'auto', execution: str = 'aut
                     'what it gives is no depth', folder)
     # reading the weights once more is worth it only where graphs are kept under the hash
     digest = model_hash(folder) if execution in ('onnxruntime', 'tensorrt') else ''
-    return prepare(pipeline, execution, dtype, digest)
+    prepare(pipeline, execution, dtype, digest)
+    if decoder:
+        pipeline.tiny_decoder = load_tiny_decoder(decoder, pipeline.vae)
+    if normals_model:
+        other = load_pipeline(normals_model, device, execution, precision)
+        attach_normals(pipeline, other, str(normals_model))
+    return pipeline

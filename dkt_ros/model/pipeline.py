@@ -7,10 +7,10 @@ goes through `WindowStream`, the very code a camera's stream goes through.
 """
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -27,7 +27,8 @@ from dkt_ros.config import PRESETS
 from dkt_ros.errors import UserError
 from dkt_ros.model import imaging
 from dkt_ros.model.causal_vae import (
-    decode_clip,
+    CausalVAEDecoder,
+    CausalVAEEncoder,
     encode_clip,
     spatial_ratio,
     temporal_ratio,
@@ -38,7 +39,6 @@ from dkt_ros.model.folder import (
     check_model_folder,
     check_same_keys,
     no_loading_bar,
-    replace_folder,
 )
 from dkt_ros.model.folding import fold
 from dkt_ros.model.prompt import PromptRows
@@ -48,14 +48,17 @@ from dkt_ros.model.sampler import (
     flow_schedule,
     joint_windows,
 )
+from dkt_ros.model.tiny_decoder import TinyDecoder, TinyDecoderStream
 from dkt_ros.model.wan_layers import use_fast_layers
 from dkt_ros.model.windows import DecodedWindow, WindowShape, WindowStream
+
+if TYPE_CHECKING:
+    from dkt_ros.model.coders import VaeEngines
 
 FAITHFUL = 'faithful'
 FAITHFUL_WINDOW = (21, 3)
 FAITHFUL_SEED = 1
 SCHEDULE_SHIFT = 5.0
-MAX_SHARD_SIZE = '14MB'
 
 
 @dataclass
@@ -90,6 +93,7 @@ class _Request:
     generator: torch.Generator | None
     noise: torch.Tensor | None
     keep_size: bool
+    overlap: str = 'recompute'
 
 
 class DKTPipeline(DiffusionPipeline):
@@ -113,6 +117,15 @@ class DKTPipeline(DiffusionPipeline):
     default_height, default_width : int
         Working size when none is asked for [px].
 
+    Attributes
+    ----------
+    tiny_decoder : TinyDecoder or None
+        Decodes instead of the VAE.
+    normals_model : DKTPipeline or None
+        Has the task `normal` instead of this one, see `beside.attach_normals`.
+    vae_engines : VaeEngines or None
+        What computes the streaming steps of the VAE instead of torch.
+
     """
 
     model_cpu_offload_seq = 'transformer->vae'
@@ -128,6 +141,9 @@ class DKTPipeline(DiffusionPipeline):
                                 initial_noise=initial_noise, default_height=default_height,
                                 default_width=default_width)
         check_components(transformer, vae, prompt_rows, initial_noise)
+        self.tiny_decoder: TinyDecoder | None = None
+        self.normals_model: DKTPipeline | None = None
+        self.vae_engines: VaeEngines | None = None
         use_fast_layers(vae)
         for module in (transformer, vae, prompt_rows):
             module.eval().requires_grad_(False)
@@ -166,8 +182,27 @@ class DKTPipeline(DiffusionPipeline):
 
     @property
     def tasks(self) -> tuple[str, ...]:
-        """Names of the tasks this model was trained for."""
-        return self.prompt_rows.tasks
+        """Names of the tasks this model was trained for, and of what one beside it was."""
+        own = self.prompt_rows.tasks
+        return own if self.normals_model is None or 'normal' in own else (*own, 'normal')
+
+    def model_of(self, task: str) -> DKTPipeline:
+        """Return who computes a task: this model, or one beside it."""
+        if task == 'normal' and self.normals_model is not None:
+            return self.normals_model
+        return self
+
+    def open_encoder(self) -> CausalVAEEncoder:
+        """Return the encoder of a new stream."""
+        engines = self.vae_engines
+        return CausalVAEEncoder(self.vae) if engines is None else engines.open_encoder()
+
+    def open_decoder(self) -> CausalVAEDecoder | TinyDecoderStream:
+        """Return the decoder of a new stream."""
+        if self.tiny_decoder is not None:
+            return TinyDecoderStream(self.tiny_decoder)
+        engines = self.vae_engines
+        return CausalVAEDecoder(self.vae) if engines is None else engines.open_decoder()
 
     @property
     def size_multiple(self) -> tuple[int, int]:
@@ -217,7 +252,8 @@ class DKTPipeline(DiffusionPipeline):
                  width: int | None = None, preset: str = 'balanced',
                  window_latents: int | None = None, overlap_latents: int | None = None,
                  generator: torch.Generator | None = None, noise: torch.Tensor | None = None,
-                 output_size: str = 'input', output_type: str = 'np') -> DKTOutput:
+                 output_size: str = 'input', output_type: str = 'np',
+                 overlap: str = 'recompute') -> DKTOutput:
         """
         Predict disparity or normals of a clip.
 
@@ -244,6 +280,8 @@ class DKTPipeline(DiffusionPipeline):
             `input` for maps of the frames' size, `working` for the size worked at.
         output_type : str
             `np` or `pt`.
+        overlap : str
+            How a live window knows the one before, see `dkt_ros.model.overlap`.
 
         Returns
         -------
@@ -256,12 +294,13 @@ class DKTPipeline(DiffusionPipeline):
         check_choice('task', task, self.tasks)
         check_choice('output_size', output_size, ('input', 'working'))
         check_choice('output_type', output_type, ('np', 'pt'))
+        model = self.model_of(task)
         window = PRESETS.get(preset, FAITHFUL_WINDOW)
         shape = WindowShape(window_latents or window[0],
                             window[1] if overlap_latents is None else overlap_latents)
         request = _Request(frames, task, shape, num_inference_steps, height, width, generator,
-                           noise, keep_size=output_size == 'input')
-        run = self._faithful if preset == FAITHFUL else self._live
+                           noise, output_size == 'input', overlap)
+        run = model._faithful if preset == FAITHFUL else model._live
         maps, latents = run(request)
         prediction = torch.from_numpy(maps) if output_type == 'pt' else maps
         return DKTOutput(prediction=prediction, latents=latents)
@@ -275,7 +314,8 @@ class DKTPipeline(DiffusionPipeline):
         seed = FAITHFUL_SEED
         if generator is not None:
             seed = int(torch.randint(2 ** 31, (), generator=generator, device=generator.device))
-        stream = WindowStream(self, (request.task,), request.shape, *working, request.steps, seed)
+        stream = WindowStream(self, (request.task,), request.shape, *working, request.steps, seed,
+                              request.overlap)
         results = []
         with self.progress_bar(total=len(request.frames)) as progress:
             for window in self._windows(stream, request.frames):
@@ -301,7 +341,9 @@ class DKTPipeline(DiffusionPipeline):
             frames = imaging.rotate_clip(frames)
         rgb = self.encode_rgb(frames, *self.working_size(request.height, request.width))
         latents = self._denoise_clip(rgb, request)
-        video = decode_clip(self.vae, latents)[0, :, :len(frames)]
+        decoder = self.open_decoder()
+        video = torch.cat([decoder.decode(latent) for latent in latents.split(1, dim=2)], dim=2)
+        video = video[0, :, :len(frames)]
         size = frames.shape[1:3] if request.keep_size else video.shape[2:]
         maps = imaging.to_maps(imaging.resize_decoded(video, *size), request.task)
         return (imaging.rotate_maps_back(maps) if is_portrait else maps), latents
@@ -326,46 +368,3 @@ class DKTPipeline(DiffusionPipeline):
             return torch.zeros_like(rgb)
         generator = generator or torch.Generator().manual_seed(FAITHFUL_SEED)
         return randn_tensor(rgb.shape, generator=generator, device=rgb.device)
-
-
-def save_model_folder(folder: str | Path, transformer: WanTransformer3DModel,
-                      vae: AutoencoderKLWan, prompt_rows: dict[str, torch.Tensor],
-                      num_text_tokens: int | None = None, dtype: torch.dtype = torch.float16,
-                      **config) -> Path:
-    """
-    Write trained networks as a model folder, in one go.
-
-    Parameters
-    ----------
-    folder : str or Path
-        Where to; an older model there is replaced, its documents are kept.
-    transformer, vae : torch.nn.Module
-        Not changed.
-    prompt_rows : dict of str to (n, text_dim) torch.Tensor
-        The rows of each task.
-    num_text_tokens : int, optional
-        Rows the network is given, zero-padded; those of the longest task when not given.
-    dtype : torch.dtype
-        How weights are stored.
-    **config
-        The scalars of `DKTPipeline`: default_num_inference_steps, initial_noise, ...
-
-    Returns
-    -------
-    Path
-        The folder.
-
-    """
-    networks = [_stored(module, dtype) for module in (transformer, vae)]
-    rows = PromptRows.from_rows({task: row.detach().float().cpu()
-                                 for task, row in prompt_rows.items()}, num_text_tokens)
-    scheduler = FlowMatchEulerDiscreteScheduler(shift=SCHEDULE_SHIFT)
-    pipeline = DKTPipeline(*networks, scheduler, _stored(rows, dtype), **config)
-    replace_folder(Path(folder), lambda new: pipeline.save_pretrained(
-        str(new), safe_serialization=True, max_shard_size=MAX_SHARD_SIZE))
-    return Path(folder)
-
-
-def _stored(module: torch.nn.Module, dtype: torch.dtype) -> torch.nn.Module:
-    # Module.to and not diffusers' own, which warns: loading gives float32 again
-    return torch.nn.Module.to(copy.deepcopy(module), 'cpu', dtype)

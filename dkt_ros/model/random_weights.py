@@ -22,7 +22,7 @@ TRANSFORMERS = {
 
 
 def random_pipeline(shape: str, layers: int = 0, device: str | torch.device = 'cpu',
-                    dtype: torch.dtype = torch.float32) -> DKTPipeline:
+                    dtype: torch.dtype = torch.float32, task: str = 'depth') -> DKTPipeline:
     """
     Build a pipeline of a released shape.
 
@@ -34,6 +34,8 @@ def random_pipeline(shape: str, layers: int = 0, device: str | torch.device = 'c
         Of the transformer; 0 for all of them.
     device, dtype
         Where and how weights are made: never twice, never in float32 first.
+    task : str
+        What its prompt is for.
 
     """
     check_choice('shape', shape, tuple(TRANSFORMERS))
@@ -48,7 +50,7 @@ def random_pipeline(shape: str, layers: int = 0, device: str | torch.device = 'c
                                          1024).to(device)
     generator = torch.Generator().manual_seed(0)
     rows = torch.randn(NUM_ROWS, config['text_dim'], generator=generator)
-    prompts = PromptRows.from_rows({'depth': rows}, NUM_TOKENS).to(device)
+    prompts = PromptRows.from_rows({task: rows}, NUM_TOKENS).to(device)
     return DKTPipeline(transformer, vae, FlowMatchEulerDiscreteScheduler(shift=SCHEDULE_SHIFT),
                        prompts)
 

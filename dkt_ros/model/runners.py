@@ -17,10 +17,10 @@ from dkt_ros.model.engines import (
     tensorrt_version,
 )
 from dkt_ros.model.folded import FoldedTransformer
-from dkt_ros.model.graphs import StepGraph, export_onnx, open_onnx, run_onnx
+from dkt_ros.model.graphs import Graph, StepGraph, export_onnx, open_onnx, run_onnx
 
 log = logging.getLogger(__name__)
-Step = Callable[..., torch.Tensor]
+Step = Callable[..., Sequence[torch.Tensor]]
 CALLS_BEFORE_RECORDING = 3
 
 
@@ -37,12 +37,17 @@ class _ByShape:
 
     def __call__(self, latents: torch.Tensor, rgb_tokens: torch.Tensor, blocks: torch.Tensor,
                  head: torch.Tensor, rope: torch.Tensor, tasks: Sequence[int],
-                 num_held: int = 0) -> torch.Tensor:
+                 num_held: int = 0, past: torch.Tensor | None = None,
+                 num_kept: int = 0) -> tuple[torch.Tensor, torch.Tensor | None]:
         size = tuple(latents.shape[2:])
-        key = (*size, tuple(tasks), num_held)
+        num_before = 0 if past is None else \
+            past.shape[3] * latents.shape[2] // rgb_tokens.shape[1]
+        key = (size, tuple(tasks), num_held, num_before, num_kept)
         if key not in self._steps:
-            self._steps[key] = self._make(StepGraph(self._network, size, tasks, num_held))
-        return self._steps[key](latents, rgb_tokens, blocks, head)
+            self._steps[key] = self._make(StepGraph(self._network, *key))
+        inputs = (latents, rgb_tokens, blocks, head)
+        found = self._steps[key](*inputs) if past is None else self._steps[key](*inputs, past)
+        return found[0], found[1] if num_kept else None
 
     def _make(self, graph: StepGraph) -> Step:
         raise NotImplementedError
@@ -66,10 +71,11 @@ class OnnxRunner(_ByShape):
         self._folder = Path(folder)
 
     def _make(self, graph: StepGraph) -> Step:
-        name = 'x'.join(map(str, (*graph.size, *graph.tasks, graph.num_held)))
+        name = 'x'.join(map(str, (*graph.size, *graph.tasks, graph.num_held, graph.num_before,
+                                  graph.num_kept)))
         session = open_onnx(export_onnx(graph, self._folder / f'dit-{name}.onnx'),
                             torch.get_num_threads())
-        return lambda *inputs: run_onnx(session, graph, inputs)[0]
+        return lambda *inputs: run_onnx(session, graph, inputs)
 
 
 class CudaGraphRunner(_ByShape):
@@ -117,23 +123,23 @@ def record_cuda_graph(graph: StepGraph) -> Step:
     with torch.cuda.device(device), torch.cuda.graph(recording):
         result = graph(*inputs)
 
-    def step(*given: torch.Tensor) -> torch.Tensor:
+    def step(*given: torch.Tensor) -> list[torch.Tensor]:
         for target, source in zip(inputs, given, strict=True):
             target.copy_(source)
         recording.replay()
-        return result.clone()
+        return [tensor.clone() for tensor in result]
 
     return step
 
 
-class TensorRtRunner(_ByShape):
+class EngineSteps:
     """
-    Steps by TensorRT engines out of a cache; in torch where there is none.
+    TensorRT engines of graphs, out of a cache or built for it.
 
     Parameters
     ----------
-    network : FoldedTransformer
-        On its GPU.
+    device : torch.device
+        A GPU.
     model_hash : str
         Of the model folder.
     cache : EngineCache
@@ -143,34 +149,59 @@ class TensorRtRunner(_ByShape):
 
     """
 
-    def __init__(self, network: FoldedTransformer, model_hash: str, cache: EngineCache,
+    def __init__(self, device: torch.device, model_hash: str, cache: EngineCache,
                  build: Callable[[Path], bytes] = build_engine) -> None:
-        super().__init__(network)
-        self._model_hash, self._cache, self._build = model_hash, cache, build
+        self._device, self._model_hash, self._cache = device, model_hash, cache
+        self._build = build
 
-    def key(self, graph: StepGraph) -> EngineKey:
+    def key(self, graph: Graph) -> EngineKey:
         """Return what an engine for `graph` depends on."""
-        network = self._network
         return EngineKey(
-            'dit', self._model_hash, gpu_name(network.device), tensorrt_version(),
+            graph.kind, self._model_hash, gpu_name(self._device), tensorrt_version(),
             torch.__version__, tuple(tuple(tensor.shape) for tensor in graph.example()),
-            str(network.dtype).removeprefix('torch.'),
-            f'tasks {graph.tasks} held {graph.num_held}')
+            str(graph.dtype).removeprefix('torch.'), graph.options)
 
-    def prepare(self, graph: StepGraph) -> bytes | None:
+    def prepare(self, graph: Graph) -> bytes | None:
         """Return the engine of a graph, built now if need be; None if that cannot be."""
         key = self.key(graph)
-        path = self._cache.folder / f'dit-{key.digest}.onnx'
+        path = self._cache.folder / f'{key.graph}-{key.digest}.onnx'
         return self._cache.obtain(key, lambda: self._build(export_onnx(graph, path)))
 
-    def _make(self, graph: StepGraph) -> Step:
+    def open(self, graph: Graph) -> Step | None:
+        """Return the graph as a step that an engine computes; None, and a log, if it cannot."""
         try:
             content = self.prepare(graph)
             if content is None:
-                return graph
-            engine = Engine(content, self._network.device)
+                return None
+            engine = Engine(content, self._device)
         except UserError as error:
-            log.warning('%s; the step runs in torch', error)
-            return graph
-        return lambda *inputs: engine(dict(zip(graph.input_names, inputs,
-                                               strict=True)))['velocity']
+            log.warning('%s; the step %s runs in torch', error, graph.kind)
+            return None
+        given, found = graph.input_names, graph.output_names
+
+        def step(*inputs: torch.Tensor) -> list[torch.Tensor]:
+            results = engine(dict(zip(given, inputs, strict=True)))
+            return [results[name] for name in found]
+
+        return step
+
+
+class TensorRtRunner(_ByShape):
+    """
+    Steps by TensorRT engines; in torch where there is none.
+
+    Parameters
+    ----------
+    network : FoldedTransformer
+        On its GPU.
+    engines : EngineSteps
+        For its device and model.
+
+    """
+
+    def __init__(self, network: FoldedTransformer, engines: EngineSteps) -> None:
+        super().__init__(network)
+        self._engines = engines
+
+    def _make(self, graph: StepGraph) -> Step:
+        return self._engines.open(graph) or graph

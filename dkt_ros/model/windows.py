@@ -3,21 +3,27 @@ A stream of frames through the networks, window by window, each frame encoded an
 
 `WindowStream` knows pixels and latents only; stamps, cameras, gaps and statistics are the
 business of `dkt_ros.stream`. The latent is the unit: the very first one holds 1 frame, every
-later one `temporal_ratio`. All tasks go through the network as one batch and share the latents of
-the RGB. Memory does not grow with the length of the stream.
+later one `temporal_ratio`. The tasks of a model go through its network as one batch; models with
+one VAE share the latents of the RGB and are decoded as one batch. Memory does not grow with the
+length of the stream.
 """
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-from dkt_ros.model.causal_vae import CausalVAEDecoder, CausalVAEEncoder, temporal_ratio
+from dkt_ros.model.causal_vae import temporal_ratio
 from dkt_ros.model.imaging import resize_rgb, to_maps, to_video
-from dkt_ros.model.sampler import denoise_window, latent_noise
+from dkt_ros.model.overlap import open_overlap
+from dkt_ros.model.sampler import latent_noise
+
+if TYPE_CHECKING:
+    from dkt_ros.model.pipeline import DKTPipeline
 
 
 @dataclass(frozen=True)
@@ -78,12 +84,68 @@ class DecodedWindow:
         return len(next(iter(self.maps.values())))
 
 
-@dataclass
-class _Overlap:
-    """What a window hands to the next one."""
+class _Branch:
+    """The models that share a VAE: each frame is encoded once for all of them."""
 
-    rgb: list[torch.Tensor] = field(default_factory=list)
-    trajectory: list[torch.Tensor] | None = None
+    def __init__(self, models: dict, shape: WindowShape, num_inference_steps: int | None,
+                 seed: int, overlap: str) -> None:
+        owner = next(iter(models))
+        self._vae, self._seed = owner.vae, seed
+        self._encoder, self._decoder = owner.open_encoder(), owner.open_decoder()
+        self._is_single = shape.is_single
+        self._parts = [(model, tasks, open_overlap(
+            overlap, model.folded(), tasks, model.schedule(num_inference_steps),
+            shape.overlap_latents)) for model, tasks in models.items()]
+        self.tasks = [task for tasks in models.values() for task in tasks]
+        self.reset()
+
+    @property
+    def num_frames(self) -> int:
+        """Frames of the next latent."""
+        return self._encoder.num_frames
+
+    def reset(self) -> None:
+        """Forget the past."""
+        self._encoder.reset()
+        self._decoder.reset()
+        for _, _, overlap in self._parts:
+            overlap.reset()
+        self._new: list[torch.Tensor] = []
+        self._num_latents = 0
+
+    def begin_latent(self) -> None:
+        """Let the next frame know no past where each is a window of its own."""
+        if self._is_single:
+            self._encoder.reset()
+
+    def encode(self, frames: torch.Tensor) -> None:
+        """Add a latent of frames (1, 3, n, H, W) to the window."""
+        self._new.append(self._encoder.encode(frames.to(self._vae.device)))
+
+    def denoise(self) -> torch.Tensor:
+        """Return the clean new latents (tasks, z, n, h, w)."""
+        rgb = torch.cat(self._new, dim=2)
+        clean = [overlap.denoise(rgb, self._noise(rgb, model, len(tasks))).to(rgb)
+                 for model, tasks, overlap in self._parts]
+        self._num_latents += len(self._new)
+        self._new = []
+        return torch.cat(clean)
+
+    def decode(self, latents: torch.Tensor) -> dict[str, np.ndarray]:
+        """Return the maps of the new latents."""
+        videos = []
+        for latent in latents.split(1, dim=2):
+            if self._is_single:
+                self._decoder.reset()
+            videos.append(self._decoder.decode(latent))
+        video = torch.cat(videos, dim=2)
+        return {task: to_maps(video[row], task) for row, task in enumerate(self.tasks)}
+
+    def _noise(self, rgb: torch.Tensor, model: object, rows: int) -> torch.Tensor:
+        shape = (1, *rgb.shape[1:2], 1, *rgb.shape[3:])
+        noise = [latent_noise(shape, self._num_latents + i, self._seed,
+                              model.config.initial_noise) for i in range(rgb.shape[2])]
+        return torch.cat(noise, dim=2).expand(rows, -1, -1, -1, -1).to(rgb)
 
 
 class WindowStream:
@@ -93,46 +155,48 @@ class WindowStream:
     Parameters
     ----------
     pipeline : DKTPipeline
-        The networks.
+        The networks, those of a model for normals beside it among them.
     tasks : sequence of str
         What to predict.
     shape : WindowShape
         Windows.
     height, width : int
         Working size [px].
-    num_inference_steps : int
-        Denoising steps a window.
+    num_inference_steps : int, optional
+        Denoising steps a window; each model's own when not given.
     seed : int
         Seed of the noise.
+    overlap : str
+        One of `OVERLAPS`, see `overlap`.
 
     """
 
-    def __init__(self, pipeline, tasks: Sequence[str], shape: WindowShape, height: int,
-                 width: int, num_inference_steps: int, seed: int) -> None:
+    def __init__(self, pipeline: DKTPipeline, tasks: Sequence[str], shape: WindowShape,
+                 height: int, width: int, num_inference_steps: int | None, seed: int,
+                 overlap: str = 'recompute') -> None:
         self.shape, self.tasks, self.size = shape, tuple(tasks), (height, width)
-        self._pipeline, self._seed = pipeline, seed
-        pipeline.check_size(height, width)
-        self._schedule = pipeline.schedule(num_inference_steps)
-        self._network = pipeline.folded()
-        self._encoder = CausalVAEEncoder(pipeline.vae)
-        self._decoder = CausalVAEDecoder(pipeline.vae)
+        self._temporal_ratio = temporal_ratio(pipeline.vae)
+        by_vae: dict[int, dict[DKTPipeline, list[str]]] = {}
+        for task in self.tasks:
+            model = pipeline.model_of(task)
+            model.check_size(height, width)
+            by_vae.setdefault(id(model.vae), {}).setdefault(model, []).append(task)
+        self._branches = [_Branch(models, shape, num_inference_steps, seed, overlap)
+                          for models in by_vae.values()]
         self.reset()
 
     def reset(self) -> None:
         """Forget the past; frames not yet given back are lost."""
-        self._encoder.reset()
-        self._decoder.reset()
+        for branch in self._branches:
+            branch.reset()
         self._frames: list[torch.Tensor] = []
-        self._new: list[torch.Tensor] = []
-        self._overlap = _Overlap()
-        self._num_waiting = self._num_latents = self.num_windows = 0
+        self._num_waiting = self._num_new = self.num_windows = 0
         self._seconds = dict.fromkeys(('encode', 'dit', 'decode'), 0.0)
 
     @property
     def frames_per_window(self) -> int:
         """New frames of a window after the first one."""
-        per_latent = 1 if self.shape.is_single else temporal_ratio(self._pipeline.vae)
-        return per_latent * self.shape.new_latents
+        return (1 if self.shape.is_single else self._temporal_ratio) * self.shape.new_latents
 
     @property
     def num_waiting(self) -> int:
@@ -145,7 +209,7 @@ class WindowStream:
         self._num_waiting += 1
         self._append(rgb)
         needed = self.shape.new_latents if self.num_windows else self.shape.window_latents
-        return self._window() if len(self._new) == needed else None
+        return self._window() if self._num_new == needed else None
 
     @torch.no_grad()
     def flush(self) -> DecodedWindow | None:
@@ -167,59 +231,30 @@ class WindowStream:
         self._append_prepared(video)
 
     def _append_prepared(self, video: torch.Tensor) -> None:
-        if self.shape.is_single:
-            self._encoder.reset()
+        for branch in self._branches:
+            branch.begin_latent()
         self._frames.append(video)
-        if len(self._frames) < self._encoder.num_frames:
+        if len(self._frames) < self._branches[0].num_frames:
             return
         start = time.perf_counter()
-        frames = torch.cat(self._frames, dim=2).to(self._pipeline.vae.device)
-        self._new.append(self._encoder.encode(frames))
-        self._frames = []
+        frames, self._frames = torch.cat(self._frames, dim=2), []
+        for branch in self._branches:
+            branch.encode(frames)
+        self._num_new += 1
         self._seconds['encode'] += time.perf_counter() - start
 
     def _window(self) -> DecodedWindow:
         times = [time.perf_counter()]
-        clean = self._denoise()
+        clean = [branch.denoise() for branch in self._branches]
         times.append(time.perf_counter())
-        maps = self._decode(clean)
+        maps: dict[str, np.ndarray] = {}
+        for branch, latents in zip(self._branches, clean, strict=True):
+            maps |= branch.decode(latents)
         times.append(time.perf_counter())
         seconds = {'encode': self._seconds['encode'], 'dit': times[1] - times[0],
                    'decode': times[2] - times[1]}
-        self._seconds['encode'] = 0.0
-        self._new = []
+        self._seconds['encode'], self._num_new = 0.0, 0
         window = DecodedWindow(self.num_windows, maps, seconds)
         self._num_waiting = max(self._num_waiting - window.num_frames, 0)
         self.num_windows += 1
         return window
-
-    def _denoise(self) -> torch.Tensor:
-        """Return the clean new latents (tasks, z, n, h, w) and keep the overlap."""
-        rgb = torch.cat([*self._overlap.rgb, *self._new], dim=2)
-        num_new = len(self._new)
-        velocity = self._network.velocity(rgb, self.tasks, num_held=rgb.shape[2] - num_new)
-        trajectory = denoise_window(velocity, self._noise(rgb), self._schedule,
-                                    self._overlap.trajectory)
-        self._num_latents += num_new
-        keep = self.shape.overlap_latents
-        if keep:
-            last = rgb[:, :, -keep:].split(1, dim=2)
-            states = [state[:, :, -keep:].clone() for state in trajectory]
-            self._overlap = _Overlap([latent.clone() for latent in last], states)
-        return trajectory[-1][:, :, -num_new:]
-
-    def _noise(self, rgb: torch.Tensor) -> torch.Tensor:
-        shape = (1, *rgb.shape[1:2], 1, *rgb.shape[3:])
-        first = self._num_latents - (rgb.shape[2] - len(self._new))
-        noise = [latent_noise(shape, index, self._seed, self._pipeline.config.initial_noise)
-                 for index in range(first, first + rgb.shape[2])]
-        return torch.cat(noise, dim=2).expand(len(self.tasks), -1, -1, -1, -1).to(rgb)
-
-    def _decode(self, latents: torch.Tensor) -> dict[str, np.ndarray]:
-        videos = []
-        for latent in latents.split(1, dim=2):
-            if self.shape.is_single:
-                self._decoder.reset()
-            videos.append(self._decoder.decode(latent))
-        video = torch.cat(videos, dim=2)
-        return {task: to_maps(video[row], task) for row, task in enumerate(self.tasks)}

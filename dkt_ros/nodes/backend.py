@@ -13,6 +13,9 @@ from dkt_ros.frame import DepthEstimate, Frame
 from dkt_ros.nodes.diagnostics import loaded_torch
 
 WARM_UP_SIZE = (480, 640)
+# These prepare a step at the first use of its shape; by the third window all have been used.
+PREPARED = ('compile', 'onnxruntime', 'tensorrt')
+WINDOWS_TO_PREPARE = 3
 
 
 class PerceptionLike(Protocol):
@@ -61,15 +64,17 @@ class ModelBackend:
         if config.threads:
             import torch
             torch.set_num_threads(config.threads)
+        normals = config.normals.model if config.normals.source == 'model' else ''
         self._pipeline = load_pipeline(config.model, config.device, config.execution,
-                                       config.precision)
+                                       config.precision, config.stream.decoder, normals)
         if config.normals.source == 'model' and 'normal' not in self._pipeline.tasks:
             raise UserError(f'normals.source is model, but {config.model} has no task for '
                             f'normals, only {", ".join(self._pipeline.tasks)}; set '
-                            'normals.source to depth or none')
+                            'normals.source to depth or none, or normals.model to a model that '
+                            'has it')
         # The first window pays for what is done once, and shows here if memory is too small.
-        tasks = self._pipeline.tasks if config.normals.source == 'model' else ('depth',)
-        DKTStream(self._pipeline, config.stream, tasks=tasks).measure(*WARM_UP_SIZE, num_windows=1)
+        DKTStream(self._pipeline, config.stream, config.normals.source == 'model').measure(
+            *WARM_UP_SIZE, WINDOWS_TO_PREPARE if config.execution in PREPARED else 1)
 
     def perception(self, config: DepthNodeConfig, normals: bool) -> PerceptionLike:
         """Return a new chain; without normals it never runs their task."""

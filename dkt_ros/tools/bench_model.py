@@ -13,9 +13,7 @@ import statistics
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import torch
-from diffusers import AutoencoderKLWan
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
@@ -23,34 +21,35 @@ from rich.table import Table
 from dkt_ros.bench_config import BenchModelConfig
 from dkt_ros.config import PRESETS
 from dkt_ros.errors import UserError
-from dkt_ros.model import imaging
-from dkt_ros.model.causal_vae import (
-    CausalVAEDecoder,
-    CausalVAEEncoder,
-    spatial_ratio,
-    temporal_ratio,
-)
+from dkt_ros.model.beside import attach_normals
+from dkt_ros.model.causal_vae import temporal_ratio
 from dkt_ros.model.checks import check_choice
 from dkt_ros.model.execution import choose_precision, cpu_has_bfloat16, prepare
-from dkt_ros.model.folding import fold
 from dkt_ros.model.loading import choose_device, load_pipeline
 from dkt_ros.model.pipeline import FAITHFUL, FAITHFUL_WINDOW, DKTPipeline
 from dkt_ros.model.random_weights import random_pipeline
+from dkt_ros.model.tiny_decoder import load_tiny_decoder
 from dkt_ros.model.windows import WindowShape
 from dkt_ros.provenance import provenance
 from dkt_ros.resources import resolve_model
 from dkt_ros.tools.bench_reference import (
     compare_folded,
-    count_flops,
     on_meta,
-    prompts_on_meta,
     reference_step,
     seconds_in_turn,
+)
+from dkt_ros.tools.bench_stages import (
+    Plan,
+    branches,
+    compare_overlap,
+    count_work,
+    past_bytes,
+    stage_calls,
+    timed_tasks,
 )
 from dkt_ros.tools.stage_plot import write_stage_plot
 
 CAMERA_HZ = 30.0
-WARM_UPS = 3
 COMPACT = {'box': SIMPLE_HEAD, 'padding': 0}
 STAGES = ('encode', 'dit', 'decode', 'rest')
 
@@ -77,8 +76,9 @@ def run_bench_model(model: str | Path | None = None, shape: str | None = None,
     Returns
     -------
     dict
-        `rows`, one for each size, preset and number of steps, `reference` likewise, `fold` for
-        each size and preset, beside parameters, peak speed, memory, versions and machine.
+        `rows`, one for each size, preset and number of steps, `reference` likewise, `fold` and
+        `overlap` for each size and preset, beside parameters, peak speed, memory, versions and
+        machine.
 
     """
     config, console = config or BenchModelConfig(), console or Console()
@@ -98,12 +98,12 @@ def run_bench_model(model: str | Path | None = None, shape: str | None = None,
         'device_name': torch.cuda.get_device_name(device) if device != 'cpu' else 'cpu',
         'dtype': str(dtype).removeprefix('torch.'), 'threads': torch.get_num_threads(),
         'peak_tflops': peak / 1e12, **_parameters(pipeline), 'rows': rows, 'reference': [],
-        'fold': []}
+        'fold': [], 'overlap': []}
     cases = list(itertools.product(sizes, presets))
     with console.status('timing'):
         for size, preset in cases if config.stages else ():
             reset_peak(device)
-            found = measure(pipeline, size, preset, steps, config.repeats, peak)
+            found = measure(pipeline, size, preset, steps, config.repeats, peak, config.overlap)
             rows += [row | {'peak_gpu_mb': memory(device).get('peak_gpu_mb')} for row in found]
         figures |= memory(device)
         if config.reference:
@@ -119,6 +119,8 @@ def _show(figures: dict, plot: Path | None, console: Console) -> None:
         console.print(_table(figures))
     if figures['fold']:
         console.print(_fold_table(figures))
+    if figures['overlap']:
+        console.print(_overlap_table(figures))
     if plot is not None and figures['rows']:
         write_stage_plot(plot, figures['rows'] + figures['reference'], STAGES)
         console.print(f'stages drawn in {plot}', highlight=False)
@@ -127,9 +129,19 @@ def _show(figures: dict, plot: Path | None, console: Console) -> None:
 def _load(model: str | Path | None, shape: str | None, config: BenchModelConfig, device: str,
           dtype: torch.dtype) -> DKTPipeline:
     if model is not None:
-        return load_pipeline(model, device, config.execution, config.precision)
-    pipeline = random_pipeline(shape, config.layers, device, _stored(device, dtype))
-    return prepare(pipeline, config.execution, dtype, f'random-{shape}')
+        return load_pipeline(model, device, config.execution, config.precision, config.decoder,
+                             config.normals)
+
+    def drawn(shape: str, task: str) -> DKTPipeline:
+        pipeline = random_pipeline(shape, config.layers, device, _stored(device, dtype), task)
+        return prepare(pipeline, config.execution, dtype, f'random-{shape}-{task}')
+
+    pipeline = drawn(shape, 'depth')
+    if config.decoder:
+        pipeline.tiny_decoder = load_tiny_decoder(config.decoder, pipeline.vae)
+    if config.normals:
+        attach_normals(pipeline, drawn(config.normals, 'normal'), config.normals)
+    return pipeline
 
 
 def _stored(device: str, dtype: torch.dtype) -> torch.dtype:
@@ -140,7 +152,12 @@ def _parameters(pipeline: DKTPipeline) -> dict:
     network = on_meta(pipeline.transformer)
     before, after, vae = (sum(parameter.numel() for parameter in module.parameters())
                           for module in (network, pipeline.transformer, pipeline.vae))
-    return {'parameters': before, 'parameters_folded': after, 'parameters_vae': vae}
+    figures = {'parameters': before, 'parameters_folded': after, 'parameters_vae': vae}
+    for name, module in (('decoder', pipeline.tiny_decoder),
+                         ('normals', getattr(pipeline.normals_model, 'transformer', None))):
+        if module is not None:
+            figures[f'parameters_{name}'] = sum(p.numel() for p in module.parameters())
+    return figures
 
 
 def _load_whole(model: str | Path | None, shape: str | None, config: BenchModelConfig,
@@ -154,12 +171,16 @@ def _load_whole(model: str | Path | None, shape: str | None, config: BenchModelC
 
 def _compare(pipeline: DKTPipeline, cases: list[tuple[tuple[int, int], str]], repeats: int,
              rows: list[dict]) -> dict[str, list[dict]]:
-    """Time the unfolded network: beside the folded one, and as the reference runs it."""
-    found: dict[str, list[dict]] = {'fold': [], 'reference': []}
+    """Time the unfolded network and the folded one, its overlap, and the reference's run."""
+    found: dict[str, list[dict]] = {'fold': [], 'overlap': [], 'reference': []}
     device = str(pipeline.vae.device)
     for size, preset in cases:
-        window = PRESETS.get(preset, FAITHFUL_WINDOW)[0]
-        found['fold'].append({'preset': preset} | compare_folded(pipeline, size, window, repeats))
+        window = WindowShape(*PRESETS.get(preset, FAITHFUL_WINDOW))
+        found['fold'].append({'preset': preset} | compare_folded(
+            pipeline, size, window.window_latents, repeats))
+        if preset != FAITHFUL and window.overlap_latents:
+            found['overlap'].append({'preset': preset} | compare_overlap(
+                pipeline, size, window, repeats))
         same = [row for row in rows if (tuple(row['size']), row['preset']) == (size, FAITHFUL)]
         if preset != FAITHFUL or not same:
             continue
@@ -180,14 +201,14 @@ def _reference_row(row: dict, dit_ms: float) -> dict:
 
 @torch.no_grad()
 def measure(pipeline: DKTPipeline, size: tuple[int, int], preset: str, steps: list[int],
-            repeats: int, peak: float) -> list[dict]:
+            repeats: int, peak: float, overlap: str = 'recompute') -> list[dict]:
     """
     Time the stages of a preset at a working size.
 
     Parameters
     ----------
     pipeline : DKTPipeline
-        Ready to run.
+        Ready to run, alone or with a model for normals beside it, which then is timed too.
     size : tuple of int
         Width and height [px].
     preset : str
@@ -198,102 +219,50 @@ def measure(pipeline: DKTPipeline, size: tuple[int, int], preset: str, steps: li
         The median of so many counts.
     peak : float
         Matrix speed of the device [FLOP/s].
+    overlap : str
+        How a live window knows the one before.
 
     Returns
     -------
     list of dict
-        One for each number of steps: `stage_ms` and `floor_ms` a frame, `age_ms`.
+        One for each number of steps: `stage_ms` and `floor_ms` a frame, `age_ms`, `past_mb`.
 
     """
     window = WindowShape(*PRESETS.get(preset, FAITHFUL_WINDOW))
     width, height = size
-    pipeline.check_size(height, width)
-    seconds = _stage_seconds(pipeline, window, height, width, repeats)
-    work = count_work(pipeline, window, height, width)
+    for task in timed_tasks(pipeline):
+        pipeline.model_of(task).check_size(height, width)
+    plan = Plan(window, height, width, 'recompute' if preset == FAITHFUL else overlap,
+                is_joint=preset == FAITHFUL)
+    seconds = {name: seconds_of(call, pipeline.vae.device, repeats)
+               for name, call in stage_calls(branches(pipeline), plan).items()}
+    work = count_work(pipeline, plan)
     new = window.new_latents
     frames = new * (1 if window.is_single else temporal_ratio(pipeline.vae))
     rows = []
     for count in steps:
-        times = {'encode': new, 'dit': count, 'decode': new, 'rest': frames}
-        stages = {name: 1e3 * times[name] * seconds[name] / frames for name in STAGES}
-        floors = {name: 1e3 * times[name] * work[name] / peak / frames for name in work}
+        # with one step the keys of the clean overlap need a pass of their own
+        times = {'encode': new, 'dit': count, 'keys': int(count == 1), 'decode': new,
+                 'rest': frames}
+        stages, floors = ({name: 1e3 * times[name] * found[name] / frames / scale
+                           for name in found} for found, scale in ((seconds, 1), (work, peak)))
+        for parts in (stages, floors):
+            parts['dit'] += parts.pop('keys', 0.0)
         busy = sum(stages.values()) * frames
         # what the joint windows of `faithful` give is there at the end of the clip only
         age = (frames - 1) / CAMERA_HZ * 1e3 + busy
         rows.append({
-            'size': list(size), 'preset': preset, 'steps': count, 'stage_ms': stages,
-            'ms_per_frame': busy / frames, 'floor_ms': sum(floors.values()),
+            'size': list(size), 'preset': preset, 'overlap': plan.overlap, 'steps': count,
+            'stage_ms': stages, 'ms_per_frame': busy / frames, 'floor_ms': sum(floors.values()),
             'floor_stage_ms': floors, 'tflop_per_step': work['dit'] / 1e12,
-            'age_ms': None if preset == FAITHFUL else age})
+            'age_ms': None if preset == FAITHFUL else age,
+            'past_mb': past_bytes(pipeline, plan) * count / 2 ** 20})
     return rows
-
-
-def _stage_seconds(pipeline: DKTPipeline, window: WindowShape, height: int, width: int,
-                   repeats: int) -> dict[str, float]:
-    vae, network = pipeline.vae, pipeline.folded()
-    device, z = vae.device, vae.config.z_dim
-    h, w = height // spatial_ratio(vae), width // spatial_ratio(vae)
-    encoder, decoder = CausalVAEEncoder(vae), CausalVAEDecoder(vae)
-    frames = torch.zeros(1, 3, temporal_ratio(vae), height, width, device=device)
-    latent = torch.randn(1, z, 1, h, w, device=device)
-    if not window.is_single:
-        for _ in range(WARM_UPS):
-            encoder.encode(frames[:, :, :encoder.num_frames])
-            decoder.decode(latent)
-
-    def encode() -> torch.Tensor:
-        if window.is_single:
-            encoder.reset()
-        return encoder.encode(frames[:, :, :encoder.num_frames])
-
-    def decode() -> torch.Tensor:
-        if window.is_single:
-            decoder.reset()
-        return decoder.decode(latent)
-
-    rgb = torch.randn(1, z, window.window_latents, h, w, device=device)
-    # the joint windows of the clip need the velocity of every latent
-    held = window.overlap_latents if window.window_latents < FAITHFUL_WINDOW[0] else 0
-    velocity = network.velocity(rgb, pipeline.tasks[:1], held)
-    picture = np.random.default_rng(0).integers(0, 256, (1, 480, 640, 3), dtype=np.uint8)
-    video = torch.zeros(3, 1, height, width, device=device)
-
-    def rest() -> torch.Tensor:
-        imaging.to_maps(video, 'depth')
-        return imaging.to_video(imaging.resize_rgb(picture, height, width)).to(device)
-
-    return {'encode': seconds_of(encode, device, repeats),
-            'dit': seconds_of(lambda: velocity(rgb, torch.tensor(1000.0)), device, repeats),
-            'decode': seconds_of(decode, device, repeats),
-            'rest': seconds_of(rest, device, repeats)}
 
 
 def seconds_of(call: Callable[[], object], device: torch.device, repeats: int) -> float:
     """Return the median time of a call [s], after one that is not counted."""
     return statistics.median(seconds_in_turn([call], device, repeats)[0])
-
-
-@torch.no_grad()
-def count_work(pipeline: DKTPipeline, window: WindowShape, height: int,
-               width: int) -> dict[str, float]:
-    """Return the FLOPs of one latent encoded, one evaluation and one latent decoded."""
-    vae_config, prompts = pipeline.vae.config, prompts_on_meta(pipeline.prompt_rows)
-    with torch.device('meta'):
-        vae = AutoencoderKLWan.from_config(vae_config)
-    network = fold(on_meta(pipeline.transformer), prompts)
-    h, w = height // spatial_ratio(vae), width // spatial_ratio(vae)
-    rgb = torch.empty(1, vae_config.z_dim, window.window_latents, h, w, device='meta')
-    encoder, decoder = CausalVAEEncoder(vae), CausalVAEDecoder(vae)
-    frames = torch.empty(1, 3, temporal_ratio(vae), height, width, device='meta')
-    if not window.is_single:
-        for _ in range(WARM_UPS):
-            encoder.encode(frames[:, :, :encoder.num_frames])
-            decoder.decode(rgb[:, :, :1])
-    velocity = network.velocity(rgb, prompts.tasks[:1])
-    velocity(rgb, torch.tensor(1000.0))
-    return {'encode': count_flops(lambda: encoder.encode(frames[:, :, :encoder.num_frames])),
-            'dit': count_flops(lambda: velocity(rgb, torch.tensor(1000.0))),
-            'decode': count_flops(lambda: decoder.decode(rgb[:, :, :1]))}
 
 
 @torch.no_grad()
@@ -343,7 +312,8 @@ def _numbers(text: str) -> list[int]:
 
 def _table(figures: dict) -> Table:
     table = Table(title=f'{figures["device_name"]}, {figures["dtype"]}, {figures["layers"]} '
-                        f'layers; ms a frame; age at {CAMERA_HZ:g} Hz', **COMPACT)
+                        f'layers; ms a frame; age at {CAMERA_HZ:g} Hz{_options(figures)}',
+                  **COMPACT)
     for name in ('size', 'preset', 'steps', 'all', *STAGES, 'floor', 'age', 'GPU MB'):
         table.add_column(name, justify='right', no_wrap=True)
     for row in figures['rows'] + figures['reference']:
@@ -357,6 +327,16 @@ def _table(figures: dict) -> Table:
     return table
 
 
+def _options(figures: dict) -> str:
+    settings = figures.get('settings', {})
+    told = [text for name, text in (('normals', 'with normals by {}'), ('decoder', 'decoder {}'))
+            if settings.get(name) for text in (text.format(Path(settings[name]).name),)]
+    if settings.get('overlap') == 'cache':
+        past = max((row['past_mb'] for row in figures['rows']), default=0.0)
+        told.append(f'overlap in a cache of at most {past:.0f} MB')
+    return ''.join(f'; {text}' for text in told)
+
+
 def _fold_table(figures: dict) -> Table:
     before, after = figures['parameters'], figures['parameters_folded']
     table = Table(title=f'folded: {before / 1e6:.0f} to {after / 1e6:.0f} million weights '
@@ -364,6 +344,18 @@ def _fold_table(figures: dict) -> Table:
     for name in ('size', 'preset', 'TFLOP', 'folded', 'ms', 'folded', 'ratio'):
         table.add_column(name, justify='right', no_wrap=True)
     for row in figures['fold']:
+        table.add_row('x'.join(map(str, row['size'])), row['preset'],
+                      *(f'{value:.3g}' for value in row['tflop']),
+                      *(f'{value:.1f}' for value in row['step_ms']), f'{row["ratio"]:.3f}')
+    return table
+
+
+def _overlap_table(figures: dict) -> Table:
+    table = Table(title='one step of a live window, its overlap recomputed and in a cache; keys: '
+                        'what a model of one step adds to the latter', **COMPACT)
+    for name in ('size', 'preset', 'TFLOP', 'cache', 'keys', 'ms', 'cache', 'keys', 'ratio'):
+        table.add_column(name, justify='right', no_wrap=True)
+    for row in figures['overlap']:
         table.add_row('x'.join(map(str, row['size'])), row['preset'],
                       *(f'{value:.3g}' for value in row['tflop']),
                       *(f'{value:.1f}' for value in row['step_ms']), f'{row["ratio"]:.3f}')

@@ -185,7 +185,7 @@ def with_normals(folder: Path, config: PerceptionConfig) -> PerceptionConfig:
     """Return options under which normals come from depth if the model has no task for them."""
     path = folder / 'prompt_rows' / 'config.json'
     tasks = json.loads(path.read_text()).get('tasks', []) if path.is_file() else []
-    if config.normals.source != 'model' or 'normal' in tasks:
+    if config.normals.source != 'model' or config.normals.model or 'normal' in tasks:
         return config
     return dataclasses.replace(config, normals=NormalsConfig(source='depth'))
 

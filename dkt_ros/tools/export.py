@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from dkt_ros.config import PRESETS
+from dkt_ros.config import OVERLAPS, PRESETS, StreamConfig
 from dkt_ros.errors import RunError, UserError
 from dkt_ros.model.causal_vae import spatial_ratio
 from dkt_ros.model.checks import check_choice
@@ -15,6 +15,7 @@ from dkt_ros.model.engines import EngineCache, engine_folder
 from dkt_ros.model.graphs import (
     DecodeGraph,
     EncodeGraph,
+    Graph,
     StepGraph,
     export_onnx,
     open_onnx,
@@ -22,7 +23,7 @@ from dkt_ros.model.graphs import (
 )
 from dkt_ros.model.loading import load_pipeline
 from dkt_ros.model.pipeline import DKTPipeline
-from dkt_ros.model.runners import TensorRtRunner
+from dkt_ros.model.runners import EngineSteps
 from dkt_ros.provenance import model_hash, provenance
 from dkt_ros.resources import resolve_model
 
@@ -31,7 +32,7 @@ TOLERANCE = 1e-4
 
 def run_export(model: str | Path, *, onnx: bool, tensorrt: bool, preset: str,
                height: int | None, width: int | None, tasks: Sequence[str] | None, out: Path,
-               console: Console | None = None) -> dict:
+               overlap: str = StreamConfig.overlap, console: Console | None = None) -> dict:
     """
     Export what is asked for.
 
@@ -49,6 +50,9 @@ def run_export(model: str | Path, *, onnx: bool, tensorrt: bool, preset: str,
         Rows of the batch; all tasks of the model when not given.
     out : Path
         Where ONNX graphs go; engines go to the cache that `execution: tensorrt` reads.
+    overlap : str
+        One of `OVERLAPS`; with `cache` the step has keys and values as inputs, with several steps
+        as outputs too.
     console : Console, optional
         For progress.
 
@@ -66,26 +70,29 @@ def run_export(model: str | Path, *, onnx: bool, tensorrt: bool, preset: str,
     if not (onnx or tensorrt):
         raise UserError('nothing is asked for; give --onnx, --tensorrt or both')
     check_choice('preset', preset, tuple(PRESETS))
+    check_choice('overlap', overlap, OVERLAPS)
     console, folder = console or Console(), resolve_model(model)
     figures = {**provenance(folder, {'preset': preset}), 'graphs': [], 'engines': []}
     if onnx:
         pipeline = load_pipeline(folder, 'cpu', precision='float32')
-        for name, graph in _graphs(pipeline, preset, height, width, tasks).items():
+        for name, graph in _graphs(pipeline, preset, height, width, tasks, overlap).items():
             with console.status(f'{name}: exporting'):
                 figures['graphs'].append(_export(name, graph, Path(out) / f'{name}.onnx'))
             console.print(f'{figures["graphs"][-1]["path"]}: differs from torch by '
                           f'{figures["graphs"][-1]["difference"]:.1e}', highlight=False)
     if tensorrt:
-        figures['engines'] = _build_engines(folder, preset, height, width, tasks, console)
+        figures['engines'] = _build_engines(folder, preset, height, width, tasks, overlap,
+                                            console)
     return figures
 
 
 def _graphs(pipeline: DKTPipeline, preset: str, height: int | None, width: int | None,
-            tasks: Sequence[str] | None) -> dict[str, torch.nn.Module]:
+            tasks: Sequence[str] | None, overlap: str) -> dict[str, Graph]:
+    """Return the steps of a stream's windows after the first one."""
     height, width = pipeline.working_size(height, width)
     rows = _rows(pipeline, tasks)
     ratio = spatial_ratio(pipeline.vae)
-    return {'dit': _step(pipeline, preset, height, width, rows),
+    return {'dit': _step(pipeline, preset, (height // ratio, width // ratio), rows, overlap),
             'encode': EncodeGraph(pipeline.vae, height, width),
             'decode': DecodeGraph(pipeline.vae, len(rows), height // ratio, width // ratio)}
 
@@ -96,15 +103,18 @@ def _rows(pipeline: DKTPipeline, tasks: Sequence[str] | None) -> list[int]:
     return [pipeline.tasks.index(task) for task in tasks or pipeline.tasks]
 
 
-def _step(pipeline: DKTPipeline, preset: str, height: int, width: int,
-          rows: Sequence[int]) -> StepGraph:
-    window, overlap = PRESETS[preset]
-    ratio = spatial_ratio(pipeline.vae)
-    return StepGraph(pipeline.folded(), (window, height // ratio, width // ratio), rows, overlap)
+def _step(pipeline: DKTPipeline, preset: str, size: tuple[int, int], rows: Sequence[int],
+          overlap: str) -> StepGraph:
+    window, before = PRESETS[preset]
+    if overlap == 'recompute':
+        return StepGraph(pipeline.folded(), (window, *size), rows, before)
+    has_steps = pipeline.config.default_num_inference_steps > 1
+    return StepGraph(pipeline.folded(), (window - before, *size), rows, 0, before,
+                     before if has_steps else 0)
 
 
 @torch.no_grad()
-def _export(name: str, graph: torch.nn.Module, path: Path) -> dict:
+def _export(name: str, graph: Graph, path: Path) -> dict:
     """Write a graph and run it on noise beside torch."""
     session = open_onnx(export_onnx(graph, path), torch.get_num_threads())
     generator = torch.Generator().manual_seed(0)
@@ -124,18 +134,20 @@ def _export(name: str, graph: torch.nn.Module, path: Path) -> dict:
 
 
 def _build_engines(folder: Path, preset: str, height: int | None, width: int | None,
-                   tasks: Sequence[str] | None, console: Console) -> list[dict]:
+                   tasks: Sequence[str] | None, overlap: str,
+                   console: Console) -> list[dict]:
     if not torch.cuda.is_available():
         raise UserError('--tensorrt needs an NVIDIA GPU, and torch finds none here; run it on '
                         'the machine that is to use the engines')
-    pipeline = load_pipeline(folder, 'cuda')
-    height, width = pipeline.working_size(height, width)
-    runner = TensorRtRunner(pipeline.folded(), model_hash(folder), EngineCache(engine_folder()))
-    graph = _step(pipeline, preset, height, width, _rows(pipeline, tasks))
-    with console.status('building the engine: minutes'):
-        content = runner.prepare(graph)
-    if content is None:
-        raise RunError('the engine could not be built; the log above says why')
-    key = runner.key(graph)
-    console.print(f'engine {key.digest}, {len(content) / 1e6:.0f} MB', highlight=False)
-    return [{'graph': key.graph, 'digest': key.digest, 'bytes': len(content)}]
+    pipeline, built = load_pipeline(folder, 'cuda'), []
+    engines = EngineSteps(pipeline.vae.device, model_hash(folder), EngineCache(engine_folder()))
+    for name, graph in _graphs(pipeline, preset, height, width, tasks, overlap).items():
+        with console.status(f'{name}: building the engine, minutes'):
+            content = engines.prepare(graph)
+        if content is None:
+            raise RunError(f'the engine for {name} could not be built; the log above says why')
+        key = engines.key(graph)
+        console.print(f'{name}: engine {key.digest}, {len(content) / 1e6:.0f} MB',
+                      highlight=False)
+        built.append({'graph': name, 'digest': key.digest, 'bytes': len(content)})
+    return built

@@ -91,7 +91,8 @@ def load_perception(folder: Path, config: PerceptionConfig, device: str, mode: s
     """Return the perception chain around a model folder; torch is imported here."""
     from dkt_ros.model.loading import load_pipeline
     from dkt_ros.perception import Perception
-    pipeline = load_pipeline(folder, device)
+    normals = config.normals.model if config.normals.source == 'model' else ''
+    pipeline = load_pipeline(folder, device, decoder=config.stream.decoder, normals_model=normals)
     if mode == 'stream':
         return Perception(pipeline, config)
     tasks = ('depth', 'normal') if config.normals.source == 'model' else ('depth',)

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from dkt_ros.bench_config import SHAPES, BenchModelConfig
-from dkt_ros.config import PRESETS, DepthNodeConfig
+from dkt_ros.config import OVERLAPS, PRESETS, DepthNodeConfig, StreamConfig
 from dkt_ros.errors import UserError
 from dkt_ros.verbs.common import Json, finish, two_numbers
 
@@ -78,6 +78,15 @@ def bench_model(
     stages: Annotated[bool, typer.Option(
         help='Time encode, DiT and decode; without, only one step before and after folding.',
     )] = BenchModelConfig.stages,
+    overlap: Annotated[str, typer.Option(
+        help=f'How a live window knows the one before: {", ".join(OVERLAPS)}.',
+    )] = BenchModelConfig.overlap,
+    decoder: Annotated[str, typer.Option(
+        metavar='FILE', help="Decode with a small decoder in TAEHV's layout.",
+    )] = BenchModelConfig.decoder,
+    normals: Annotated[str, typer.Option(
+        metavar='MODEL', help='Also a model for normals beside it; with --shape another shape.',
+    )] = BenchModelConfig.normals,
     plot: Annotated[Path | None, typer.Option(help='Draw the stages here (PNG).')] = None,
     json: Json = None,
 ) -> None:
@@ -91,7 +100,7 @@ def bench_model(
                         'without them')
     from dkt_ros.tools.bench_model import run_bench_model
     config = BenchModelConfig(sizes, presets, steps, layers, repeats, device, execution,
-                              precision, reference, stages)
+                              precision, reference, stages, overlap, decoder, normals)
     finish(run_bench_model(model, shape, config, plot), json)
 
 
@@ -109,6 +118,9 @@ def export(
         metavar='WxH', help="Working size [px]; the model's own if not given.")] = None,
     tasks: Annotated[str | None, typer.Option(
         help="Tasks of a batch, with commas between; all of the model's if not given.")] = None,
+    overlap: Annotated[str, typer.Option(
+        help=f'How a window knows the one before: {", ".join(OVERLAPS)}.',
+    )] = StreamConfig.overlap,
     out: Annotated[Path, typer.Option(help='Folder for the graphs.')] = Path('export_out'),
     json: Json = None,
 ) -> None:
@@ -121,4 +133,4 @@ def export(
     height, width = two_numbers(size, 'x', '--size')[::-1] if size else (None, None)
     names = tuple(name.strip() for name in tasks.split(',')) if tasks else None
     finish(run_export(model, onnx=onnx, tensorrt=tensorrt, preset=preset, height=height,
-                      width=width, tasks=names, out=out), json)
+                      width=width, tasks=names, out=out, overlap=overlap), json)

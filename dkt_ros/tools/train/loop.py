@@ -243,7 +243,7 @@ class Trainer:
 
     def export(self) -> Path:
         """Write the averaged weights as a model folder (fp16 shards)."""
-        from dkt_ros.model.pipeline import save_model_folder
+        from dkt_ros.model.saving import save_model_folder
 
         last = self.stages[min(self.stage, len(self.stages)) - 1]
         one = last.kind == 'e2e'

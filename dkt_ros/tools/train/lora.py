@@ -27,7 +27,8 @@ from dkt_ros.errors import UserError
 from dkt_ros.lora_config import LoraTrainConfig
 from dkt_ros.model.causal_vae import temporal_ratio
 from dkt_ros.model.lora import add_lora, lora_parameters, save_lora
-from dkt_ros.model.pipeline import DKTPipeline, save_model_folder
+from dkt_ros.model.pipeline import DKTPipeline
+from dkt_ros.model.saving import save_model_folder
 from dkt_ros.provenance import model_hash
 from dkt_ros.resources import cache_dir
 from dkt_ros.tools.train import runs
