@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import nn
 
 Attention = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
+Activated = Callable[[torch.Tensor, nn.Linear], torch.Tensor]
 MAX_ROPE_TABLES = 8
 
 
@@ -121,7 +122,9 @@ class FoldedBlock(nn.Module):
         self.qkv, self.out, self.widen, self.narrow = qkv, out, widen, narrow
         self.context, self.heads, self.eps = context, heads, eps
         self.register_buffer('qk_weight', qk_weight)
+        # what a processor may compute in a faster way
         self.attend: Attention = F.scaled_dot_product_attention
+        self.activate: Activated = _gelu_linear
 
     def forward(self, hidden: torch.Tensor, modulation: torch.Tensor, rope: torch.Tensor,
                 tasks: Sequence[int], num_held: int = 0) -> torch.Tensor:
@@ -146,8 +149,7 @@ class FoldedBlock(nn.Module):
         attended = self._self_attention(_norm(hidden, scale, shift, self.eps, self.qkv), rope,
                                         num_held)
         hidden = self.context(_gated(hidden[:, num_held:], attended, gate), tasks)
-        wide = F.gelu(self.widen(_norm(hidden, ff_scale, ff_shift, self.eps, self.widen)),
-                      approximate='tanh')
+        wide = self.activate(_norm(hidden, ff_scale, ff_shift, self.eps, self.widen), self.widen)
         return _gated(hidden, self.narrow(wide), ff_gate)
 
     def _self_attention(self, normed: torch.Tensor, rope: torch.Tensor,
@@ -385,6 +387,10 @@ def _norm(hidden: torch.Tensor, scale: torch.Tensor | None, shift: torch.Tensor 
     """Normalise and modulate (B, N, D) for `layer`."""
     normed = F.layer_norm(hidden.float(), hidden.shape[-1:], scale, shift, eps)
     return normed.to(layer.weight.dtype)
+
+
+def _gelu_linear(x: torch.Tensor, layer: nn.Linear) -> torch.Tensor:
+    return F.gelu(layer(x), approximate='tanh')
 
 
 def _gated(hidden: torch.Tensor, update: torch.Tensor, gate: torch.Tensor) -> torch.Tensor:
