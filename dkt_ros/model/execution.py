@@ -11,7 +11,12 @@ import torch
 
 from dkt_ros.config import EXECUTIONS, PRECISIONS
 from dkt_ros.errors import UserError
-from dkt_ros.model.attention import MAX_LOGIT, bounded_attention, largest_logit
+from dkt_ros.model.attention import (
+    MAX_LOGIT,
+    bounded_attention,
+    gelu_linear,
+    largest_logit,
+)
 from dkt_ros.model.checks import check_choice
 from dkt_ros.model.coders import VaeEngines
 from dkt_ros.model.engines import EngineCache, engine_folder
@@ -104,6 +109,7 @@ def _multiply_blocks_in_bfloat16(network: FoldedTransformer) -> None:
     for block in network.blocks:
         for parameter in block.parameters():
             parameter.data = parameter.data.to(torch.bfloat16)
+        block.activate = gelu_linear
         if largest_logit(*block.qk_weight, block.heads) < MAX_LOGIT:
             block.attend = bounded_attention
 

@@ -22,6 +22,7 @@ from dkt_ros.model.context import inverse_rms, norm_for
 from dkt_ros.model.tokens import patches, rope_table, rotate, unpatch
 
 Attention = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
+Activated = Callable[[torch.Tensor, nn.Linear], torch.Tensor]
 MAX_ROPE_TABLES = 8
 
 
@@ -69,7 +70,9 @@ class FoldedBlock(nn.Module):
         self.qkv, self.out, self.widen, self.narrow = qkv, out, widen, narrow
         self.context, self.heads, self.eps = context, heads, eps
         self.register_buffer('qk_weight', qk_weight)
+        # what a processor may compute in a faster way
         self.attend: Attention = F.scaled_dot_product_attention
+        self.activate: Activated = _gelu_linear
 
     def forward(self, hidden: torch.Tensor, modulation: torch.Tensor, rope: torch.Tensor,
                 tasks: Sequence[int], num_held: int = 0, past: torch.Tensor | None = None,
@@ -100,8 +103,7 @@ class FoldedBlock(nn.Module):
         attended, kept = self._self_attention(norm_for(self.qkv, hidden, self.eps, scale, shift),
                                               rope, num_held, past, num_kept)
         hidden = self.context(_gated(hidden[:, num_held:], attended, gate), tasks)
-        wide = F.gelu(self.widen(norm_for(self.widen, hidden, self.eps, ff_scale, ff_shift)),
-                      approximate='tanh')
+        wide = self.activate(norm_for(self.widen, hidden, self.eps, ff_scale, ff_shift), self.widen)
         return _gated(hidden, self.narrow(wide), ff_gate), kept
 
     def keys_values(self, hidden: torch.Tensor, modulation: torch.Tensor) -> torch.Tensor:
@@ -355,6 +357,10 @@ class FoldedTransformer(nn.Module):
 def _kept(query_key: torch.Tensor, value: torch.Tensor, num_tokens: int) -> torch.Tensor:
     """Return keys and values of the last tokens, (2, B, num_tokens, D), in the values' dtype."""
     return torch.stack([query_key[:, -num_tokens:, 1].to(value.dtype), value[:, -num_tokens:]])
+
+
+def _gelu_linear(x: torch.Tensor, layer: nn.Linear) -> torch.Tensor:
+    return F.gelu(layer(x), approximate='tanh')
 
 
 def _gated(hidden: torch.Tensor, update: torch.Tensor, gate: torch.Tensor) -> torch.Tensor:
