@@ -103,7 +103,8 @@ class FoldedBlock(nn.Module):
         attended, kept = self._self_attention(norm_for(self.qkv, hidden, self.eps, scale, shift),
                                               rope, num_held, past, num_kept)
         hidden = self.context(_gated(hidden[:, num_held:], attended, gate), tasks)
-        wide = self.activate(norm_for(self.widen, hidden, self.eps, ff_scale, ff_shift), self.widen)
+        normed = norm_for(self.widen, hidden, self.eps, ff_scale, ff_shift)
+        wide = self.activate(normed, self.widen)
         return _gated(hidden, self.narrow(wide), ff_gate), kept
 
     def keys_values(self, hidden: torch.Tensor, modulation: torch.Tensor) -> torch.Tensor:
