@@ -177,7 +177,7 @@ def load_tiny_decoder(path: str | Path, vae: AutoencoderKLWan) -> TinyDecoder:
         If the file is missing or broken, of another layout or for other latents.
 
     """
-    path = _file_of(Path(path))
+    path = _file_of(Path(path).expanduser())
     stored = Checkpoint([path])
     unknown = [key for key in stored if not key.startswith(PREFIXES)]
     if unknown:
