@@ -192,7 +192,8 @@ class DepthColorConfig(Config):
 
 
 EXECUTIONS = ('auto', 'eager', 'compile', 'onnxruntime', 'tensorrt')
-PRECISIONS = ('auto', 'float32', 'bfloat16')
+PRECISIONS = ('auto', 'float32', 'bfloat16', 'float8')
+ATTENTIONS = ('auto', 'measure', 'math', 'flash', 'efficient', 'cudnn')
 
 
 @dataclass(frozen=True)
@@ -206,7 +207,11 @@ class DepthNodeConfig(PerceptionConfig):
     execution: str = option('auto', 'Who computes a step of the model; `auto` is `eager`, which '
                             'starts at once.', choices=EXECUTIONS, read_only=True)
     precision: str = option('auto', 'Arithmetic of the large products; `auto` takes bfloat16 '
-                            'where the hardware has it.', choices=PRECISIONS, read_only=True)
+                            'where the hardware has it, never float8.', choices=PRECISIONS,
+                            read_only=True)
+    attention: str = option('auto', "Torch's kernel for self-attention; `auto` leaves the choice "
+                            'to torch, `measure` times all at start and takes the fastest.',
+                            choices=ATTENTIONS, read_only=True)
     threads: int = option(0, 'Processor threads of the networks; 0 leaves the choice to torch. '
                           'Fewer leave room for other processes.', minimum=0, maximum=1024,
                           read_only=True)

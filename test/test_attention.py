@@ -1,9 +1,18 @@
-"""Attention without a maximum: equal to torch's for bounded logits."""
+"""Attention without a maximum: equal to torch's for bounded logits; the choice of a kernel."""
+import pytest
 import torch
 import torch.nn.functional as F
-from toy_model import randn
+from toy_model import randn, toy_pipeline
 
-from dkt_ros.model.attention import MAX_LOGIT, bounded_attention, largest_logit
+from dkt_ros.errors import UserError
+from dkt_ros.model import attention
+from dkt_ros.model.attention import (
+    MAX_LOGIT,
+    bounded_attention,
+    choose_attention,
+    largest_logit,
+)
+from dkt_ros.model.execution import prepare
 
 
 def normalised(seed, *shape):
@@ -46,3 +55,66 @@ def test_no_query_and_key_exceed_the_bound():
                   for x, weight in ((query, weights[0]), (key, weights[1])))
     logits = torch.einsum('nhd,mhd->hnm', query.view(-1, 4, 16), key.view(-1, 4, 16)) / 4
     assert logits.abs().max() <= bound
+
+
+@pytest.fixture
+def usable():
+    """Return the kernels that this machine has."""
+    example = randn(1, 1, 2, 20, 16)
+    return [name for name in attention.BACKENDS
+            if attention._runs(attention.attention_by(name), example)]
+
+
+def test_each_kernel_gives_the_same(usable):
+    assert 'math' in usable
+    query, key, value = (randn(seed, 1, 2, 20, 16) for seed in (1, 2, 3))
+    expected = F.scaled_dot_product_attention(query, key, value)
+    for name in usable:
+        found = choose_attention(name, None, query)(query, key, value)
+        torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_the_fastest_of_all_is_taken(usable, monkeypatch):
+    current, example, asked = F.scaled_dot_product_attention, randn(1, 1, 2, 20, 16), []
+    times = {name: 2.0 for name in usable} | {'math': 1.0, 'current': 3.0}
+
+    def seconds(attend, given):
+        asked.append('current' if attend is current else usable[len(asked) - 1])
+        assert given is example
+        return times[asked[-1]]
+
+    monkeypatch.setattr(attention, '_seconds', seconds)
+    taken = choose_attention('measure', current, example)
+    assert asked == ['current', *usable]
+    assert taken is not current
+    times['current'] = 0.5
+    asked.clear()
+    assert choose_attention('measure', current, example) is current
+
+
+def test_a_kernel_that_is_not_here_is_refused(usable):
+    lacking = [name for name in attention.BACKENDS if name not in usable]
+    if not lacking:
+        pytest.skip('all kernels run here')
+    with pytest.raises(UserError, match=f'attention is {lacking[0]}, which cannot run here .*; '
+                                        'here: auto, measure, .*math'):
+        choose_attention(lacking[0], None, randn(1, 1, 2, 20, 16))
+
+
+@pytest.mark.parametrize('name', ['auto', 'measure', 'math'])
+def test_a_pipeline_attends_by_what_was_chosen(name):
+    rgb, latents = randn(1, 1, 4, 3, 2, 3), randn(2, 1, 4, 3, 2, 3)
+
+    def velocity(pipeline):
+        return pipeline.folded().velocity(rgb, ('depth',), 1)(latents, torch.tensor(884.0))
+
+    chosen = prepare(toy_pipeline(), attention=name)
+    assert len({block.attend for block in chosen.transformer.blocks}) == 1
+    torch.testing.assert_close(velocity(chosen), velocity(prepare(toy_pipeline())))
+
+
+def test_graphs_have_attention_of_their_own():
+    with pytest.raises(UserError, match='attention is math and execution onnxruntime'):
+        prepare(toy_pipeline(), 'onnxruntime', attention='math')
+    with pytest.raises(UserError, match="attention is 'sage'; allowed: 'auto', 'measure'"):
+        prepare(toy_pipeline(), attention='sage')

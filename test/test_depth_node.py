@@ -296,17 +296,37 @@ def test_publishers_take_qos_overrides(bench):
     assert other.qos_profile.reliability == ReliabilityPolicy.RELIABLE
 
 
-def test_a_model_without_normals_is_told_what_to_set(bench, tmp_path):
-    pytest.importorskip('diffusers')
+def toy_folder(path, task):
     from toy_model import randn, toy_transformer, toy_vae
 
     from dkt_ros.model.saving import save_model_folder
+    return save_model_folder(path, toy_transformer(), toy_vae(), {task: randn(1, 2, 6)},
+                             default_num_inference_steps=1, initial_noise='zeros',
+                             default_height=32, default_width=48)
+
+
+def test_a_model_without_normals_is_told_what_to_set(bench, tmp_path):
+    pytest.importorskip('diffusers')
     from dkt_ros.nodes.backend import ModelBackend
-    folder = save_model_folder(tmp_path / 'model', toy_transformer(), toy_vae(),
-                               {'depth': randn(1, 2, 6)}, default_num_inference_steps=1,
-                               initial_noise='zeros', default_height=32, default_width=48)
+    folder = toy_folder(tmp_path / 'model', 'depth')
     bench = bench(f'model:={folder}', 'device:=cpu', backend=ModelBackend())
     assert bench.node.trigger_configure() == FAILURE
     bench.status(': stream', lambda status: 'set normals.source to depth' in status.message)
     bench.node.set_parameters([Parameter('normals.source', value='depth')])
+    assert bench.node.trigger_configure() == SUCCESS
+
+
+def test_a_model_for_normals_may_stand_beside_it(bench, tmp_path):
+    pytest.importorskip('diffusers')
+    from dkt_ros.nodes.backend import ModelBackend
+    depth, normal = (toy_folder(tmp_path / task, task) for task in ('depth', 'normal'))
+    bench = bench(f'model:={depth}', f'normals.model:={depth}', 'device:=cpu',
+                  'stream.overlap:=cache', backend=ModelBackend())
+    assert bench.node.trigger_configure() == FAILURE
+    bench.status(': stream', lambda status: 'which has no task for normals' in status.message)
+    bench.node.set_parameters([Parameter('normals.model', value=str(normal)),
+                               Parameter('stream.decoder', value=str(tmp_path / 'none.pth'))])
+    assert bench.node.trigger_configure() == FAILURE
+    bench.status(': stream', lambda status: 'none.pth does not exist' in status.message)
+    bench.node.set_parameters([Parameter('stream.decoder', value='')])
     assert bench.node.trigger_configure() == SUCCESS

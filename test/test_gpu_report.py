@@ -24,8 +24,9 @@ def row(preset, size, ms, mb, steps=5):
             'floor_stage_ms': {'encode': 1.0, 'dit': 10.0, 'decode': 2.0}, 'peak_gpu_mb': mb}
 
 
-def write(folder, name, rows, device='H200'):
-    (folder / f'{name}.json').write_text(json.dumps({'device_name': device, 'rows': rows}))
+def write(folder, name, rows, device='H200', **settings):
+    (folder / f'{name}.json').write_text(json.dumps(
+        {'device_name': device, 'rows': rows, 'settings': settings}))
 
 
 def test_the_fastest_run_decides_and_a_miss_is_explained(gpu_report, tmp_path):
@@ -46,6 +47,17 @@ def test_the_fastest_run_decides_and_a_miss_is_explained(gpu_report, tmp_path):
 def test_too_much_memory_is_a_miss(gpu_report, tmp_path):
     write(tmp_path, 'eager', [row('balanced', [640, 480], 20.0, 9000)])
     assert 'MISSED, 20.0 ms and 9000 MB' in gpu_report.report(tmp_path)[1]
+
+
+@pytest.mark.parametrize('settings', [{'overlap': 'cache'}, {'decoder': 'taew.safetensors'},
+                                      {'precision': 'float8'}])
+def test_what_is_not_exact_meets_no_goal(gpu_report, tmp_path, settings):
+    write(tmp_path, 'fast', [row('balanced', [640, 480], 10.0, 5000)], **settings)
+    lines = gpu_report.report(tmp_path)
+    assert lines[1].endswith('not measured on a GPU')
+    assert lines[2].startswith('fast (not exact), balanced 640x480: 10.0 ms/frame')
+    write(tmp_path, 'exact', [row('balanced', [640, 480], 27.0, 7000)], overlap='recompute')
+    assert 'met, 27.0 ms and 7000 MB by exact' in gpu_report.report(tmp_path)[1]
 
 
 def test_a_cpu_meets_no_goal(gpu_report, tmp_path):

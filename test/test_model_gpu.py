@@ -1,10 +1,11 @@
-"""On a GPU: the folded network, compiled and recorded, whole clips, bfloat16, memory."""
+"""On a GPU: the network compiled and recorded, in float8 and by TensorRT; whole clips, memory."""
 import numpy as np
 import pytest
 import torch
 from toy_model import randn, toy_clip, toy_pipeline
 
 from dkt_ros.model.execution import prepare
+from dkt_ros.model.loading import load_pipeline
 from dkt_ros.model.selftest import check_convolutions
 
 pytestmark = [pytest.mark.gpu,
@@ -50,6 +51,46 @@ def test_a_clip_is_that_of_the_cpu(exact, preset):
     clip = toy_clip(11)
     expected = toy_pipeline(3)(clip, preset=preset).prediction
     found = prepare(toy_pipeline(3).to('cuda'), 'compile')(clip, preset=preset).prediction
+    np.testing.assert_allclose(found, expected, atol=1e-3)
+
+
+@pytest.mark.parametrize('steps', [1, 3])
+@pytest.mark.parametrize('execution', ['eager', 'compile'])
+def test_a_clip_with_its_overlap_in_a_cache_is_that_of_the_cpu(exact, execution, steps, caplog):
+    clip = toy_clip(25)
+    expected = toy_pipeline(steps, 'gaussian')(clip, overlap='cache').prediction
+    pipeline = prepare(toy_pipeline(steps, 'gaussian').to('cuda'), execution)
+    found = pipeline(clip, overlap='cache').prediction
+    np.testing.assert_allclose(found, expected, atol=1e-3)
+    assert 'not recorded' not in caplog.text
+
+
+@pytest.mark.parametrize('overlap', ['recompute', 'cache'])
+def test_a_clip_by_tensorrt_is_that_of_the_cpu(exact, tmp_path, monkeypatch, overlap, caplog):
+    pytest.importorskip('tensorrt')
+    pytest.importorskip('onnxscript')
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
+    clip = toy_clip(33)
+    expected = toy_pipeline(2, 'gaussian')(clip, overlap=overlap).prediction
+    pipeline = prepare(toy_pipeline(2, 'gaussian').to('cuda'), 'tensorrt', model_hash='toy')
+    found = pipeline(clip, overlap=overlap).prediction
+    np.testing.assert_allclose(found, expected, atol=1e-2)
+    assert 'runs in torch' not in caplog.text
+    kinds = {path.name.partition('-')[0] for path in tmp_path.rglob('*.engine')}
+    assert kinds == {'dit', 'encode', 'decode'}
+
+
+def test_dkt_tiny_in_float8_is_near():
+    clip = toy_clip(9, 96, 128)
+    expected, found = (load_pipeline('dkt-tiny', 'cuda', precision=precision)(
+        clip, height=96, width=128).prediction for precision in ('float32', 'float8'))
+    assert np.linalg.norm(found - expected) < 0.1 * np.linalg.norm(expected)
+
+
+def test_attention_is_measured_and_the_same(exact):
+    clip = toy_clip(11)
+    expected = toy_pipeline(3)(clip).prediction
+    found = prepare(toy_pipeline(3).to('cuda'), attention='measure')(clip).prediction
     np.testing.assert_allclose(found, expected, atol=1e-3)
 
 

@@ -99,6 +99,31 @@ def test_a_pipeline_decodes_with_it(tmp_path, preset):
     np.testing.assert_allclose(faithful.prediction, expected[:13], atol=1e-5)
 
 
+class Smeared(torch.nn.Module):
+    """The least that a user may bring: frames are blends of this latent and the one before."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(1, dtype=torch.float64))
+
+    def empty_caches(self, latent):
+        return [torch.zeros_like(latent)]
+
+    def forward(self, latent, past):
+        blends = torch.stack([past + (latent - past) * (i + 1) / 4 for i in range(4)], dim=2)
+        video = F.interpolate(blends[:, :3].flatten(1, 2), scale_factor=8)
+        return video.unflatten(1, (3, 4)) * self.weight, latent
+
+
+def test_any_module_with_the_protocol_will_do():
+    pipeline, plain = toy_pipeline(2, 'gaussian'), toy_pipeline(2, 'gaussian')
+    pipeline.tiny_decoder = Smeared()
+    found = pipeline(toy_clip(9), preset='faithful', output_size='working')
+    latents = plain(toy_clip(9), preset='faithful').latents[0, :3].clamp(-1, 1).mean(0)
+    ends = F.interpolate(latents[None], scale_factor=8)[0].numpy() * 0.5 + 0.5
+    np.testing.assert_allclose(found.prediction[::4], ends, atol=1e-5)
+
+
 def without(state, *names):
     return {key: value for key, value in state.items() if key not in names}
 

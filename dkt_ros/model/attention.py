@@ -1,5 +1,5 @@
 """
-Parts of the DiT on a processor that multiplies bfloat16, faster than torch's own.
+Parts of the DiT: attention by a kernel of choice, and what is faster on a processor with bfloat16.
 
 Queries and keys of Wan are normalised, so that logits are bounded by the norms' weights and the
 exponential needs no maximum subtracted first. Two matrix products in bfloat16 and an exponential
@@ -7,8 +7,24 @@ are left.
 """
 from __future__ import annotations
 
-import torch
+import logging
+import statistics
+import time
+from collections.abc import Callable
 
+import torch
+import torch.nn.functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from dkt_ros.errors import UserError
+
+log = logging.getLogger(__name__)
+Attention = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
+BACKENDS = {'math': SDPBackend.MATH, 'flash': SDPBackend.FLASH_ATTENTION,
+            'efficient': SDPBackend.EFFICIENT_ATTENTION, 'cudnn': SDPBackend.CUDNN_ATTENTION}
+# The matrix of logits of so many tokens would fill a card.
+MAX_TOKENS_OF_MATH = 8192
+ROUNDS = 5
 # Without the mean key logits are twice as large at most; exp(80) times thousands of keys still
 # fits bfloat16 and float32.
 MAX_LOGIT = 40.0
@@ -58,3 +74,71 @@ def bounded_attention(query: torch.Tensor, key: torch.Tensor, value: torch.Tenso
 def gelu_linear(x: torch.Tensor, layer: torch.nn.Linear) -> torch.Tensor:
     """Apply a layer in bfloat16 and GELU (by tanh) in one pass of oneDNN."""
     return torch.ops.mkldnn._linear_pointwise(x, layer.weight, layer.bias, 'gelu', [], 'tanh')
+
+
+def attention_by(backend: str) -> Attention:
+    """Return attention by one of torch's kernels, a key of `BACKENDS`."""
+    kernel = BACKENDS[backend]
+
+    def attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+        with sdpa_kernel(kernel):
+            return F.scaled_dot_product_attention(query, key, value)
+
+    return attend
+
+
+def choose_attention(name: str, current: Attention, example: torch.Tensor) -> Attention:
+    """
+    Return what computes self-attention.
+
+    Parameters
+    ----------
+    name : str
+        `auto` for `current`; `measure` for the fastest here, `current` among them; or a kernel.
+    current : callable
+        What computes it now.
+    example : (B, H, N, d) torch.Tensor
+        Queries of the size to be measured.
+
+    Raises
+    ------
+    UserError
+        If the kernel cannot run here; the sentence names those that can.
+
+    """
+    if name == 'auto':
+        return current
+    usable = {kernel: attention_by(kernel) for kernel in BACKENDS
+              if (kernel != 'math' or example.shape[2] <= MAX_TOKENS_OF_MATH)
+              and _runs(attention_by(kernel), example)}
+    if name != 'measure':
+        if name not in usable:
+            raise UserError(f'attention is {name}, which cannot run here for {example.dtype} on '
+                            f'{example.device}; here: auto, measure, {", ".join(usable)}')
+        return usable[name]
+    candidates = {'as it is': current, **usable}
+    seconds = {kernel: _seconds(attend, example) for kernel, attend in candidates.items()}
+    fastest = min(seconds, key=seconds.get)
+    log.info('attention over %d tokens: %s; %s is taken', example.shape[2], ', '.join(
+        f'{kernel} {1e3 * value:.2f} ms' for kernel, value in seconds.items()), fastest)
+    return candidates[fastest]
+
+
+def _runs(attend: Attention, example: torch.Tensor) -> bool:
+    small = example[:, :, :16]
+    try:
+        attend(small, small, small)
+    except (RuntimeError, NotImplementedError):
+        return False
+    return True
+
+
+def _seconds(attend: Attention, example: torch.Tensor) -> float:
+    times = []
+    for _ in range(ROUNDS + 1):
+        start = time.perf_counter()
+        attend(example, example, example)
+        if example.device.type == 'cuda':
+            torch.cuda.synchronize(example.device)
+        times.append(time.perf_counter() - start)
+    return statistics.median(times[1:])

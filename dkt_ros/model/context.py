@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from dkt_ros.model.float8 import input_dtype
+
 
 class ConstantContext(nn.Module):
     """Cross-attention to a single row: a vector for each task."""
@@ -73,11 +75,11 @@ def inverse_rms(x: torch.Tensor, eps: float) -> torch.Tensor:
     return torch.rsqrt(x.float().square().mean(-1, keepdim=True) + eps)
 
 
-def norm_for(layer: nn.Linear, hidden: torch.Tensor, eps: float,
+def norm_for(layer: nn.Module, hidden: torch.Tensor, eps: float,
              scale: torch.Tensor | None = None, shift: torch.Tensor | None = None) -> torch.Tensor:
     """Normalise and modulate (B, N, D) for `layer`."""
     normed = F.layer_norm(hidden.float(), hidden.shape[-1:], scale, shift, eps)
-    return normed.to(layer.weight.dtype)
+    return normed.to(input_dtype(layer))
 
 
 def _of_tasks(table: torch.Tensor, tasks: Sequence[int]) -> torch.Tensor:

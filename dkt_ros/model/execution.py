@@ -9,23 +9,26 @@ from __future__ import annotations
 
 import torch
 
-from dkt_ros.config import EXECUTIONS, PRECISIONS
+from dkt_ros.config import ATTENTIONS, EXECUTIONS, PRECISIONS, PRESETS
 from dkt_ros.errors import UserError
 from dkt_ros.model.attention import (
     MAX_LOGIT,
     bounded_attention,
+    choose_attention,
     gelu_linear,
     largest_logit,
 )
 from dkt_ros.model.checks import check_choice
 from dkt_ros.model.coders import VaeEngines
 from dkt_ros.model.engines import EngineCache, engine_folder
+from dkt_ros.model.float8 import FLOAT8, check_float8, input_dtype, multiply_in_float8
 from dkt_ros.model.folded import FoldedTransformer
 from dkt_ros.model.pipeline import DKTPipeline
 from dkt_ros.model.runners import CudaGraphRunner, EngineSteps, OnnxRunner, TensorRtRunner
 from dkt_ros.model.selftest import check_convolutions
 from dkt_ros.model.wan_layers import multiply_in_bfloat16
 
+GRAPH_EXECUTIONS = ('onnxruntime', 'tensorrt')
 FORMATS = {4: torch.channels_last, 5: torch.channels_last_3d}
 
 
@@ -37,7 +40,8 @@ def choose_precision(name: str, device: str, has_bfloat16: bool) -> torch.dtype:
     ----------
     name : str
         One of `PRECISIONS`; `auto` takes bfloat16 on a GPU and where the processor has
-        instructions for it, else float32.
+        instructions for it, else float32. float8 is for the large products of the transformer,
+        all else is then in bfloat16.
     device : str
         `cpu`, `cuda` or `cuda:N`.
     has_bfloat16 : bool
@@ -47,7 +51,14 @@ def choose_precision(name: str, device: str, has_bfloat16: bool) -> torch.dtype:
     check_choice('precision', name, PRECISIONS)
     if name == 'auto':
         name = 'bfloat16' if device != 'cpu' or has_bfloat16 else 'float32'
-    return torch.bfloat16 if name == 'bfloat16' else torch.float32
+    return {'float32': torch.float32, 'bfloat16': torch.bfloat16, 'float8': FLOAT8}[name]
+
+
+def storage_dtype(precision: torch.dtype, device: str) -> torch.dtype:
+    """Return the dtype of weights: on a CPU only the large products are not in float32."""
+    if device == 'cpu':
+        return torch.float32
+    return torch.bfloat16 if precision == FLOAT8 else precision
 
 
 def cpu_has_bfloat16() -> bool:
@@ -60,7 +71,8 @@ def cpu_has_bfloat16() -> bool:
 
 @torch.no_grad()
 def prepare(pipeline: DKTPipeline, execution: str = 'auto',
-            precision: torch.dtype = torch.float32, model_hash: str = '') -> DKTPipeline:
+            precision: torch.dtype = torch.float32, model_hash: str = '',
+            attention: str = 'auto') -> DKTPipeline:
     """
     Fold the transformer, lay out the weights and choose who computes a step, in place.
 
@@ -74,9 +86,12 @@ def prepare(pipeline: DKTPipeline, execution: str = 'auto',
     execution : str
         One of `EXECUTIONS`.
     precision : torch.dtype
-        On a CPU: float32, or bfloat16 for the large products; all else stays in float32.
+        On a CPU: float32, or bfloat16 for the large products; all else stays in float32. float8
+        anywhere, for those of the transformer alone.
     model_hash : str
         Under which engines are kept.
+    attention : str
+        One of `ATTENTIONS`; measured over a window of preset `balanced` at the model's own size.
 
     Raises
     ------
@@ -90,12 +105,19 @@ def prepare(pipeline: DKTPipeline, execution: str = 'auto',
         if parameter.ndim in FORMATS and min(parameter.shape[:2]) > 1:
             parameter.data = parameter.data.contiguous(memory_format=FORMATS[parameter.ndim])
     network = pipeline.folded()
-    if device.type == 'cpu' and precision == torch.bfloat16:
+    if device.type == 'cpu' and precision != torch.float32:
         multiply_in_bfloat16(pipeline.vae)
         if execution != 'onnxruntime':
             _multiply_blocks_in_bfloat16(network)
-    if precision == torch.bfloat16:
+    if precision != torch.float32:
         check_convolutions(device)
+    if precision == FLOAT8:
+        if execution in GRAPH_EXECUTIONS:
+            raise UserError(f'precision is float8 and execution {execution}, whose graphs have no '
+                            'float8; set execution to eager or compile')
+        check_float8(device)
+        multiply_in_float8(network.blocks)
+    _choose_attention(pipeline, network, execution, attention)
     pipeline.register_modules(transformer=network)
     _choose_step(network, execution, model_hash)
     if execution == 'tensorrt':
@@ -103,6 +125,25 @@ def prepare(pipeline: DKTPipeline, execution: str = 'auto',
         network.runner = TensorRtRunner(network, engines)
         pipeline.vae_engines = VaeEngines(pipeline.vae, engines)
     return pipeline
+
+
+def _choose_attention(pipeline: DKTPipeline, network: FoldedTransformer, execution: str,
+                      name: str) -> None:
+    check_choice('attention', name, ATTENTIONS)
+    if name == 'auto':
+        return
+    if execution in GRAPH_EXECUTIONS:
+        raise UserError(f'attention is {name} and execution {execution}, which has its own; set '
+                        'attention to auto')
+    config, first = pipeline.config, network.blocks[0]
+    rows, columns = pipeline.size_multiple
+    tokens = PRESETS['balanced'][0] * (config.default_height // rows) * (
+        config.default_width // columns)
+    width = network.proj_out.in_features
+    example = torch.randn(1, first.heads, tokens, width // first.heads, device=network.device)
+    chosen = choose_attention(name, first.attend, example.to(input_dtype(first.qkv)))
+    for block in network.blocks:
+        block.attend = chosen
 
 
 def _multiply_blocks_in_bfloat16(network: FoldedTransformer) -> None:

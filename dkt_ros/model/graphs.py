@@ -17,6 +17,7 @@ from torch import nn
 
 from dkt_ros.errors import UserError
 from dkt_ros.model.causal_vae import CausalVAEDecoder, CausalVAEEncoder, temporal_ratio
+from dkt_ros.model.float8 import input_dtype
 from dkt_ros.model.folded import FoldedTransformer
 
 OPSET = 20
@@ -116,7 +117,7 @@ class StepGraph(Graph):
             return inputs
         tokens = inputs[1].shape[1] // self.size[0] * self.num_before
         past = torch.randn(len(network.blocks), 2, len(self.tasks), tokens, inputs[1].shape[2],
-                           device=network.device, dtype=network.blocks[0].qkv.weight.dtype)
+                           device=network.device, dtype=input_dtype(network.blocks[0].qkv))
         return (*inputs, past)
 
 

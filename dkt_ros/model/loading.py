@@ -8,7 +8,12 @@ import torch
 
 from dkt_ros.errors import UserError
 from dkt_ros.model.beside import attach_normals
-from dkt_ros.model.execution import choose_precision, cpu_has_bfloat16, prepare
+from dkt_ros.model.execution import (
+    choose_precision,
+    cpu_has_bfloat16,
+    prepare,
+    storage_dtype,
+)
 from dkt_ros.model.folder import is_bare_base
 from dkt_ros.model.pipeline import DKTPipeline
 from dkt_ros.model.tiny_decoder import load_tiny_decoder
@@ -44,7 +49,7 @@ def choose_device(name: str, cuda_available: bool, cuda_count: int) -> str:
 
 def load_pipeline(model: str | Path, device: str = 'auto', execution: str = 'auto',
                   precision: str = 'auto', decoder: str | Path = '',
-                  normals_model: str | Path = '') -> DKTPipeline:
+                  normals_model: str | Path = '', attention: str = 'auto') -> DKTPipeline:
     """
     Load a model folder, or a bundled model by its name, onto a device, ready to run.
 
@@ -62,23 +67,23 @@ def load_pipeline(model: str | Path, device: str = 'auto', execution: str = 'aut
         A small decoder to take instead of the VAE's, see `tiny_decoder`; empty for none.
     normals_model : str or Path
         Another model for the task `normal`, see `beside`; empty for none.
+    attention : str
+        Who computes self-attention, see `attention.choose_attention`.
 
     """
     chosen = choose_device(device, torch.cuda.is_available(), torch.cuda.device_count())
     dtype = choose_precision(precision, chosen, cpu_has_bfloat16())
-    # on a CPU only the large products are in bfloat16, the rest stays in float32
-    stored = torch.float32 if chosen == 'cpu' else dtype
-    folder = resolve_model(model)
+    folder, stored = resolve_model(model), storage_dtype(dtype, chosen)
     pipeline = DKTPipeline.from_pretrained(folder, torch_dtype=stored).to(chosen)
     if is_bare_base(folder):
         log.warning('%s is the bare base, made without --lora: it is there to be trained, and '
                     'what it gives is no depth', folder)
     # reading the weights once more is worth it only where graphs are kept under the hash
     digest = model_hash(folder) if execution in ('onnxruntime', 'tensorrt') else ''
-    prepare(pipeline, execution, dtype, digest)
+    prepare(pipeline, execution, dtype, digest, attention)
     if decoder:
         pipeline.tiny_decoder = load_tiny_decoder(decoder, pipeline.vae)
     if normals_model:
-        other = load_pipeline(normals_model, device, execution, precision)
+        other = load_pipeline(normals_model, device, execution, precision, attention=attention)
         attach_normals(pipeline, other, str(normals_model))
     return pipeline

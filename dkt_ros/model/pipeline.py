@@ -119,8 +119,8 @@ class DKTPipeline(DiffusionPipeline):
 
     Attributes
     ----------
-    tiny_decoder : TinyDecoder or None
-        Decodes instead of the VAE.
+    tiny_decoder : TinyDecoder or torch.nn.Module or None
+        Decodes instead of the VAE; any module with the methods of `TinyDecoder`.
     normals_model : DKTPipeline or None
         Has the task `normal` instead of this one, see `beside.attach_normals`.
     vae_engines : VaeEngines or None
@@ -141,7 +141,7 @@ class DKTPipeline(DiffusionPipeline):
                                 initial_noise=initial_noise, default_height=default_height,
                                 default_width=default_width)
         check_components(transformer, vae, prompt_rows, initial_noise)
-        self.tiny_decoder: TinyDecoder | None = None
+        self.tiny_decoder: TinyDecoder | torch.nn.Module | None = None
         self.normals_model: DKTPipeline | None = None
         self.vae_engines: VaeEngines | None = None
         use_fast_layers(vae)

@@ -137,9 +137,17 @@ class TinyDecoder(nn.Module):
 
 
 class TinyDecoderStream:
-    """Decode a stream of latents, with the calls of `CausalVAEDecoder`."""
+    """
+    Decode a stream of latents, with the calls of `CausalVAEDecoder`.
 
-    def __init__(self, network: TinyDecoder) -> None:
+    Parameters
+    ----------
+    network : torch.nn.Module
+        A `TinyDecoder`, or any module with `forward` and `empty_caches` as it has them.
+
+    """
+
+    def __init__(self, network: nn.Module) -> None:
         self._network = network
         self.reset()
 
@@ -151,8 +159,7 @@ class TinyDecoderStream:
     def decode(self, latent: torch.Tensor) -> torch.Tensor:
         """Decode the next latent (B, z, 1, h, w) to (B, 3, n, H, W), n as of the VAE."""
         CausalVAEDecoder.check(latent)
-        weight = self._network.decoder[1].weight
-        latent = latent[:, :, 0].to(weight)
+        latent = latent[:, :, 0].to(next(self._network.parameters()))
         is_first = self._caches is None
         caches = self._network.empty_caches(latent) if is_first else self._caches
         video, *self._caches = self._network(latent, *caches)
@@ -177,7 +184,7 @@ def load_tiny_decoder(path: str | Path, vae: AutoencoderKLWan) -> TinyDecoder:
         If the file is missing or broken, of another layout or for other latents.
 
     """
-    path = _file_of(Path(path))
+    path = _file_of(Path(path).expanduser())
     stored = Checkpoint([path])
     unknown = [key for key in stored if not key.startswith(PREFIXES)]
     if unknown:

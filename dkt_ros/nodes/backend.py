@@ -66,7 +66,8 @@ class ModelBackend:
             torch.set_num_threads(config.threads)
         normals = config.normals.model if config.normals.source == 'model' else ''
         self._pipeline = load_pipeline(config.model, config.device, config.execution,
-                                       config.precision, config.stream.decoder, normals)
+                                       config.precision, config.stream.decoder, normals,
+                                       config.attention)
         if config.normals.source == 'model' and 'normal' not in self._pipeline.tasks:
             raise UserError(f'normals.source is model, but {config.model} has no task for '
                             f'normals, only {", ".join(self._pipeline.tasks)}; set '

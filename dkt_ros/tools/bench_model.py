@@ -24,7 +24,12 @@ from dkt_ros.errors import UserError
 from dkt_ros.model.beside import attach_normals
 from dkt_ros.model.causal_vae import temporal_ratio
 from dkt_ros.model.checks import check_choice
-from dkt_ros.model.execution import choose_precision, cpu_has_bfloat16, prepare
+from dkt_ros.model.execution import (
+    choose_precision,
+    cpu_has_bfloat16,
+    prepare,
+    storage_dtype,
+)
 from dkt_ros.model.loading import choose_device, load_pipeline
 from dkt_ros.model.pipeline import FAITHFUL, FAITHFUL_WINDOW, DKTPipeline
 from dkt_ros.model.random_weights import random_pipeline
@@ -130,11 +135,13 @@ def _load(model: str | Path | None, shape: str | None, config: BenchModelConfig,
           dtype: torch.dtype) -> DKTPipeline:
     if model is not None:
         return load_pipeline(model, device, config.execution, config.precision, config.decoder,
-                             config.normals)
+                             config.normals, config.attention)
 
     def drawn(shape: str, task: str) -> DKTPipeline:
-        pipeline = random_pipeline(shape, config.layers, device, _stored(device, dtype), task)
-        return prepare(pipeline, config.execution, dtype, f'random-{shape}-{task}')
+        pipeline = random_pipeline(shape, config.layers, device, storage_dtype(dtype, device),
+                                   task)
+        return prepare(pipeline, config.execution, dtype, f'random-{shape}-{task}',
+                       config.attention)
 
     pipeline = drawn(shape, 'depth')
     if config.decoder:
@@ -142,10 +149,6 @@ def _load(model: str | Path | None, shape: str | None, config: BenchModelConfig,
     if config.normals:
         attach_normals(pipeline, drawn(config.normals, 'normal'), config.normals)
     return pipeline
-
-
-def _stored(device: str, dtype: torch.dtype) -> torch.dtype:
-    return torch.float32 if device == 'cpu' else dtype
 
 
 def _parameters(pipeline: DKTPipeline) -> dict:
@@ -163,7 +166,7 @@ def _parameters(pipeline: DKTPipeline) -> dict:
 def _load_whole(model: str | Path | None, shape: str | None, config: BenchModelConfig,
                 device: str, dtype: torch.dtype) -> DKTPipeline:
     """Load it with its transformer not folded."""
-    stored = _stored(device, dtype)
+    stored = storage_dtype(dtype, device)
     if model is None:
         return random_pipeline(shape, config.layers, device, stored)
     return DKTPipeline.from_pretrained(resolve_model(model), torch_dtype=stored).to(device)

@@ -21,6 +21,7 @@ from dkt_ros.model.causal_vae import (
     spatial_ratio,
     temporal_ratio,
 )
+from dkt_ros.model.float8 import input_dtype
 from dkt_ros.model.folded import FoldedTransformer
 from dkt_ros.model.folding import fold
 from dkt_ros.model.pipeline import DKTPipeline
@@ -239,7 +240,7 @@ def past_bytes(pipeline: DKTPipeline, plan: Plan) -> int:
     for task in timed_tasks(pipeline):
         network = pipeline.model_of(task).folded()
         tokens = plan.window.overlap_latents * (plan.height // ratio) * (plan.width // ratio)
-        weight, patch = network.blocks[0].out.weight, network.config.patch_size
+        patch, dtype = network.config.patch_size, input_dtype(network.blocks[0].qkv)
         tokens //= patch[0] * patch[1] * patch[2]
-        total += 2 * len(network.blocks) * tokens * weight.shape[0] * weight.element_size()
+        total += 2 * len(network.blocks) * tokens * network.proj_out.in_features * dtype.itemsize
     return total

@@ -7,7 +7,14 @@ from typing import Annotated
 import typer
 
 from dkt_ros.bench_config import SHAPES, BenchModelConfig
-from dkt_ros.config import OVERLAPS, PRESETS, DepthNodeConfig, StreamConfig
+from dkt_ros.config import (
+    ATTENTIONS,
+    OVERLAPS,
+    PRECISIONS,
+    PRESETS,
+    DepthNodeConfig,
+    StreamConfig,
+)
 from dkt_ros.errors import UserError
 from dkt_ros.verbs.common import Json, finish, two_numbers
 
@@ -72,7 +79,7 @@ def bench_model(
     execution: Annotated[str, typer.Option(
         help='Who computes a step.')] = BenchModelConfig.execution,
     precision: Annotated[str, typer.Option(
-        help='auto, float32 or bfloat16.')] = BenchModelConfig.precision,
+        help=f'{", ".join(PRECISIONS)}.')] = BenchModelConfig.precision,
     reference: Annotated[bool, typer.Option(
         help='Also time the network as the reference runs it.')] = BenchModelConfig.reference,
     stages: Annotated[bool, typer.Option(
@@ -81,6 +88,9 @@ def bench_model(
     overlap: Annotated[str, typer.Option(
         help=f'How a live window knows the one before: {", ".join(OVERLAPS)}.',
     )] = BenchModelConfig.overlap,
+    attention: Annotated[str, typer.Option(
+        help=f"Torch's kernel for self-attention: {', '.join(ATTENTIONS)}.",
+    )] = BenchModelConfig.attention,
     decoder: Annotated[str, typer.Option(
         metavar='FILE', help="Decode with a small decoder in TAEHV's layout.",
     )] = BenchModelConfig.decoder,
@@ -100,7 +110,8 @@ def bench_model(
                         'without them')
     from dkt_ros.tools.bench_model import run_bench_model
     config = BenchModelConfig(sizes, presets, steps, layers, repeats, device, execution,
-                              precision, reference, stages, overlap, decoder, normals)
+                              precision, reference, stages, overlap, attention, decoder,
+                              normals)
     finish(run_bench_model(model, shape, config, plot), json)
 
 
