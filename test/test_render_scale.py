@@ -15,7 +15,7 @@ import pytest
 from dkt_ros.config import RenderConfig
 from dkt_ros.data.scenes import open_scene
 from dkt_ros.errors import RunError, UserError
-from dkt_ros.tools.render import assemble, bench, estimate, farm, run
+from dkt_ros.tools.render import assemble, bench, compare, estimate, farm, run
 from dkt_ros.tools.scenes import run_check
 
 STUB = Path(__file__).with_name('stub_render_worker.py')
@@ -214,6 +214,30 @@ def test_the_bench_shares_the_scene_over_its_frames():
     assert row['anew'] - row['processor_per_frame'] == pytest.approx(12 / 4)
     table = bench.bench_table({'rows': [row], 'num_frames': 4, 'samples': 8, 'preset': 'p'})
     assert table.row_count == 1
+
+
+def test_the_same_scenes_are_compared_in_three_ways(stub, monkeypatch):
+    started = []
+    real = run.rendered_records
+
+    def recorded(specs, *rest):
+        started.append([(spec['scene_seed'], spec['thrifty']) for spec in specs])
+        return real(specs, *rest)
+
+    monkeypatch.setattr(compare, 'rendered_records', recorded)
+    monkeypatch.setattr(compare, 'find_interpreter', lambda given: Path(sys.executable))
+    figures = compare.run_compare([(48, 36)], 2, CONFIG, seed=42)
+    # One process for both scenes, then one each, last without what saves time.
+    assert started == [[(42, True), (43, True)], [(42, True)], [(43, True)],
+                       [(42, False)], [(43, False)]]
+    assert [row['way'] for row in figures['rows']] == list(compare.WAYS)
+    assert all(row['processor'] > 0 and row['seconds'] > 0 for row in figures['rows'])
+    # Two interpreters cost more than one.
+    assert figures['rows'][1]['processor'] > figures['rows'][0]['processor']
+    times = [{'width': 4, 'height': 3, 'way': way, 'seconds': 2.0 * k, 'processor': 3.0 * k}
+             for k, way in enumerate(compare.WAYS, 1)]
+    table = compare.compare_table({**figures, 'rows': times})
+    assert list(table.columns[3].cells) == ['3.00 (1.00x)', '6.00 (2.00x)', '9.00 (3.00x)']
 
 
 def test_a_farm_needs_ray(monkeypatch, tmp_path):

@@ -84,24 +84,28 @@ def bench_render(
     frames: Annotated[int, typer.Option(min=1, help='Frames that a scene shares its cost over.')
                       ] = RenderConfig.num_frames,
     preset: Annotated[str, typer.Option(help='What is drawn.')] = RenderConfig.preset,
-    sensor: Annotated[str | None, typer.Option(
-        help='Depth camera: `statistical` or `stereo`; both if left out.')] = None,
-    plain: Annotated[bool, typer.Option(
-        '--plain', help="Also measure Blender's own settings, started anew for each scene, at "
-        'the same samples and denoiser.')] = False,
+    anew: Annotated[int | None, typer.Option(
+        metavar='N', min=1, help='Instead, render N whole scenes: by `dkt render`, and with '
+        'Blender started anew for each, at the same settings and at its own.')] = None,
     config: Options = None,
     json: Json = None,
 ) -> None:
     """
     Measure seconds a frame by size, with and without the stereo sensor, and where they go.
 
-    Example: `dkt bench render --sizes 160x128,320x240 --plain --sensor statistical`
+    Example: `dkt bench render --sizes 160x128,320x240 --json render.json`
     """
     import rich
 
-    from dkt_ros.tools.render.bench import SENSORS, bench_table, run_bench_render
-    options = _render_options(config, preset, None, frames, sensor)
-    figures = run_bench_render([two_numbers(size, 'x', '--sizes') for size in sizes.split(',')],
-                               options, sensors=(sensor,) if sensor else SENSORS, plain=plain)
+    from dkt_ros.tools.render.bench import bench_table, run_bench_render
+    from dkt_ros.tools.render.compare import compare_table, run_compare
+    options = _render_options(config, preset, None, frames, 'statistical' if anew else None)
+    wanted = [two_numbers(size, 'x', '--sizes') for size in sizes.split(',')]
+    if anew is not None:
+        figures = run_compare(wanted, anew, options)
+        finish(figures, json)
+        rich.print(compare_table(figures))
+        return
+    figures = run_bench_render(wanted, options)
     finish(figures, json)
     rich.print(bench_table(figures))

@@ -11,38 +11,28 @@ from dkt_ros.tools.render.assemble import stereo_frames
 from dkt_ros.tools.render.estimate import measure_scene
 
 PARTS = ('build', 'frame', 'pair', 'write')
-SENSORS = ('statistical', 'stereo')
 
 
 def run_bench_render(sizes: Sequence[tuple[int, int]], config: RenderConfig,
-                     seed: int = 0, sensors: Sequence[str] = SENSORS,
-                     plain: bool = False) -> dict:
+                     seed: int = 0) -> dict:
     """
     Measure a scene at each size (width, height) [px] with each kind of sensor.
-
-    Parameters
-    ----------
-    plain : bool
-        Also measure the scene with Blender's own settings, at the same samples and denoiser.
 
     Returns
     -------
     dict
         `rows`: what `measure_scene` found, the size, the sensor, and of a scene of
-        `config.num_frames`: `seconds_per_frame`, `processor_per_frame`, `anew`, the latter if
-        Blender were started for each scene, and `plain`, if it had its own settings, too.
+        `config.num_frames`: `seconds_per_frame`, `processor_per_frame`, and `anew`, the latter if
+        Blender were started for each scene.
 
     """
     rows = []
     for width, height in sizes:
-        for kind in sensors:
+        for kind in ('statistical', 'stereo'):
             sized = dataclasses.replace(
                 config, width=width, height=height,
                 sensor=dataclasses.replace(config.sensor, kind=kind))
-            row = _row(sized, measure_scene(sized, seed))
-            if plain:
-                row['plain'] = _row(sized, measure_scene(sized, seed, thrifty=False))['anew']
-            rows.append(row)
+            rows.append(_row(sized, measure_scene(sized, seed)))
     return {'num_frames': config.num_frames, 'samples': config.samples, 'preset': config.preset,
             'rows': rows}
 
@@ -66,17 +56,12 @@ def bench_table(figures: dict) -> Table:
     table = Table(title=f'{figures["preset"]}, {figures["num_frames"]} frames a scene, '
                         f'{figures["samples"]} samples; seconds of processor time')
     for title in ('size', 'sensor', 'scene', 'frame', 'IR pair', 'write', 'a frame in all',
-                  'Blender anew', 'with its settings', 'by the clock'):
+                  'Blender anew', 'by the clock'):
         table.add_column(title, justify='right')
     for row in figures['rows']:
         table.add_row(f'{row["width"]}x{row["height"]}', row['sensor'],
                       *(f'{row["processor"][part]:.2f}' for part in PARTS),
                       f'{row["processor_per_frame"]:.2f}',
-                      *(_times(row.get(name), row['processor_per_frame'])
-                        for name in ('anew', 'plain')),
+                      f'{row["anew"]:.2f} ({row["anew"] / row["processor_per_frame"]:.1f}x)',
                       f'{row["seconds_per_frame"]:.2f}')
     return table
-
-
-def _times(seconds: float | None, ours: float) -> str:
-    return '' if seconds is None else f'{seconds:.2f} ({seconds / ours:.2f}x)'

@@ -30,14 +30,9 @@ from dkt_ros.tools.render.setup import find_interpreter
 MEASURED_FRAMES = 2
 
 
-def measure_scene(config: RenderConfig, seed: int = 0, thrifty: bool = True) -> dict:
+def measure_scene(config: RenderConfig, seed: int = 0) -> dict:
     """
     Render a scene of few frames and time its parts.
-
-    Parameters
-    ----------
-    thrifty : bool
-        False leaves Blender its own settings, but for samples and denoiser.
 
     Returns
     -------
@@ -54,7 +49,7 @@ def measure_scene(config: RenderConfig, seed: int = 0, thrifty: bool = True) -> 
     interpreter = find_interpreter(config.interpreter)
     with tempfile.TemporaryDirectory(prefix='dkt-estimate-') as folder:
         out = Path(folder)
-        record, started = _drawn(short, seed, out, interpreter, thrifty)
+        record, started = _drawn(short, seed, out, interpreter)
         begin = time.monotonic(), time.process_time()
         accept_scene(record, out, out, short)
         written = time.monotonic() - begin[0], time.process_time() - begin[1]
@@ -74,21 +69,21 @@ def measure_scene(config: RenderConfig, seed: int = 0, thrifty: bool = True) -> 
                 'scene_bytes': sum(sizes.values()) - frames}
 
 
-def _drawn(config: RenderConfig, seed: int, out: Path, interpreter: Path,
-           thrifty: bool) -> tuple[dict, tuple[float, float]]:
+def _drawn(config: RenderConfig, seed: int, out: Path,
+           interpreter: Path) -> tuple[dict, tuple[float, float]]:
     """Return the record of a scene, at the first attempt that comes to rest, and what it took."""
     for attempt in range(MAX_ATTEMPTS):
         spec = {**scene_spec(seed, attempt, config), **media_files(config),
-                'infrared': infrared_spec(config, out), 'thrifty': thrifty}
-        begin = time.monotonic(), _of_children()
+                'infrared': infrared_spec(config, out)}
+        begin = time.monotonic(), children_seconds()
         record, = rendered_records([spec], out, interpreter, 1)
         if 'failed' not in record:
-            return record, (time.monotonic() - begin[0], _of_children() - begin[1])
+            return record, (time.monotonic() - begin[0], children_seconds() - begin[1])
     raise UserError(f'scene {seed} failed {MAX_ATTEMPTS} times ({record["failed"]}); lower '
                     'min_objects or raise settle_s')
 
 
-def _of_children() -> float:
+def children_seconds() -> float:
     """Return the processor time of the processes that this one has started and seen end [s]."""
     spent = resource.getrusage(resource.RUSAGE_CHILDREN)
     return spent.ru_utime + spent.ru_stime
