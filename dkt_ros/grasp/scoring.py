@@ -3,10 +3,9 @@ How good a hypothesis is: parts in [0, 1], and the score, their weighted geometr
 
 contact     area of the smaller contact, and how squarely both contacts face each other
 friction    how far inside the friction cone the surface normals lie
-clearance   room between hand and everything else, between pads and thing on opening, and for what
-            depth may be off by where it is in doubt
+clearance   room between hand and everything else, and between pads and thing on opening
 balance     nearness of the jaw to the middle of the thing: less torque on lifting
-confidence  of the depth at the contacts
+confidence  of the depth at the contacts, and room in the jaw for what it may be off by
 observed    share of the contacts, and of the space of the fingers, that was really seen
 vertical    approach from above
 """
@@ -26,9 +25,9 @@ ANGLE_SLACK_DEG = 12.0
 EDGE_COSINE, EDGE_FRICTION, EDGE_SPREAD_M = 0.45, 0.6, 0.003
 """A contact whose normals run along it is the edge of a face that was not seen."""
 MIN_POINTS = 3
-DOUBT_M = 0.03
-"""What depth of no confidence may be off by."""
-BEYOND_M = 0.03
+DOUBT_M, BEYOND_M = 0.03, 0.03
+"""What depth of no confidence may be off by, and how far behind the middle of a thing it is still
+worth something: there it was seen through the near side, or past its rim."""
 GOOD_CLEARANCE_M, MANY_NEIGHBOURS = 0.01, 30.0
 HIDDEN_FLOOR, SOLID_FLOOR = 0.35, 0.05
 """What is left of the score when the fingers move in hidden space only: behind a thing whose back
@@ -134,12 +133,13 @@ def _confidence(tcp: np.ndarray, hypotheses: Hypotheses, contacts: Contacts, tar
         return confidence
     sight = tcp - visibility.viewpoint
     sight /= np.linalg.norm(sight, axis=1, keepdims=True)
-    # Depth errs along the line of sight, and more behind the near side, through which it looks.
+    # Depth errs along the line of sight, not across, and more so behind the near side.
     beyond = ((tcp[:, :2] - target.centre) * sight[:, :2]).sum(axis=1).clip(0.0)
     doubt = (1.0 - confidence) * (DOUBT_M + beyond)
     across = np.abs(np.einsum('fi,fi->f', sight, hypotheses.rotation[:, :, 1]))
     margin = np.maximum((contacts.opening - contacts.width) / 2, 1e-3)
-    return confidence / (1.0 + (doubt * across / margin) ** 2) * np.exp(-beyond * (1.0 - confidence) / BEYOND_M)
+    fits = 1.0 / (1.0 + (doubt * across / margin) ** 2)
+    return confidence * fits * np.exp(-(1.0 - confidence) * beyond / BEYOND_M)
 
 
 def _balance(tcp: np.ndarray, hypotheses: Hypotheses, target: Target) -> np.ndarray:
