@@ -108,7 +108,7 @@ def _close(hypotheses: Hypotheses, obstacles: Obstacles, gripper: Gripper,
     if not len(alive):
         return _nowhere(state)
     closed = _centred(hypotheses.take(alive), obstacles, hand.take(alive), shift[alive],
-                      half[alive], sink[alive], config)
+                      half[alive], sink[alive])
     state[alive] = np.where(closed.width > widest, TOO_WIDE, closed.state)
     if len(alive) == len(state):
         return replace(closed, state=state)
@@ -121,7 +121,7 @@ def _close(hypotheses: Hypotheses, obstacles: Obstacles, gripper: Gripper,
 
 
 def _centred(hypotheses: Hypotheses, obstacles: Obstacles, hand: _Hand, shift: np.ndarray,
-             half: np.ndarray, sink: np.ndarray, config: CollisionConfig) -> Contacts:
+             half: np.ndarray, sink: np.ndarray) -> Contacts:
     """Centre the hand on what lies between the fingers, and check it again, opened to fit."""
     inside = hand.between(shift, half, sink)
     width, shift = _extent(hand.y, inside)
@@ -191,19 +191,23 @@ class _Hand:
 
     def opened(self, width: np.ndarray, shift: np.ndarray,
                reach: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return half the opening and its limit (F,): wide where that costs nothing."""
+        """
+        Return half the opening (F,), wide where that costs nothing on the way to `reach`.
+
+        And how far the TCP may go beyond the centre, so opened.
+        """
         wide, narrow = (np.minimum(width / 2 + margin, self.gripper.max_width / 2)
                         for margin in self.margins)
-        wide_limit, limit = self.limit(shift, wide), self.limit(shift, narrow)
-        free = wide_limit >= np.minimum(limit, reach)
+        side = self._side(shift)
+        palm = _first(self._palm_z, side < self.gripper.palm_width / 2 + self.clear)
+        wide_limit, limit = (self._limit(side, half, palm) for half in (wide, narrow))
+        sink = np.minimum(limit, reach)
+        free = (wide_limit >= sink) & (self.foreign(shift, wide, sink) <= MAX_FOREIGN)
         return np.where(free, wide, narrow), np.where(free, wide_limit, limit)
 
-    def limit(self, shift: np.ndarray, half: np.ndarray) -> np.ndarray:
-        """Return how far the TCP may go beyond the centre, opened to 2 x half (F,)."""
-        side = self._side(shift)
+    def _limit(self, side: np.ndarray, half: np.ndarray, palm: np.ndarray) -> np.ndarray:
         inner, outer = _column(half), _column(half + self.gripper.finger_width + self.clear)
         finger = _first(self._finger_z, (side > inner) & (side < outer))
-        palm = _first(self._palm_z, side < self.gripper.palm_width / 2 + self.clear)
         limit = np.minimum(finger - self.gripper.tip_length,
                            palm - self.gripper.palm_z) - self.clear
         if self._support is not None:
