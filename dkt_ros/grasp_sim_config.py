@@ -9,6 +9,8 @@ from dkt_ros.render_config import require_range
 
 KINDS = ('single', 'packed', 'pile')
 CLASSES = ('transparent', 'reflective', 'diffuse')
+WORLDS = ('tabletop-v1', 'transphy3d')
+"""Presets of `dkt render` whose things and rooms can be had; dkt-tiny was trained on the first."""
 SOURCES = ('truth', 'sensor', 'filled', 'dkt', 'fused')
 """Where the depth that a grasp is planned on comes from; the same names everywhere."""
 
@@ -49,7 +51,7 @@ class ProtocolConfig(Config):
                                minimum=0.0, maximum=0.5)
     approach_m_s: float = option(0.1, 'Speed of the approach [m/s].', minimum=0.01, maximum=1.0)
     collision_n: float = option(10.0, 'The approach stops at this force against the hand, as an '
-                                'arm does; that is a collision [N].', minimum=0.1,
+                                'arm does, and the jaw closes there [N].', minimum=0.1,
                                 maximum=1000.0)
     close_m_s: float = option(0.1, 'Speed at which the opening shrinks [m/s].', minimum=0.01,
                               maximum=1.0)
@@ -76,19 +78,22 @@ class ProtocolConfig(Config):
 class ViewConfig(Config):
     """The camera, how far it moves, and how its pictures are rendered."""
 
-    width: int = option(320, 'Width of the image [px].', minimum=64, maximum=1920)
-    height: int = option(240, 'Height of the image [px].', minimum=48, maximum=1080)
+    room: str = option('tabletop-v1', 'Table, walls and light around the things: those of this '
+                       'preset of `dkt render`.', choices=WORLDS)
+    width: int = option(384, 'Width of the image [px].', minimum=64, maximum=1920)
+    height: int = option(288, 'Height of the image [px].', minimum=48, maximum=1080)
     focal_widths: float = option(0.96, 'Focal length in image widths; a D435 has 0.96.',
                                  minimum=0.3, maximum=5.0)
     distance_m: tuple[float, ...] = option((0.5, 0.6), 'Range of the distance to the things [m].',
                                            minimum=0.2, maximum=3.0)
     elevation_rad: tuple[float, ...] = option(
-        (0.6, 1.05), 'Range of the elevation above the table [rad].', minimum=0.1, maximum=1.5)
+        (0.52, 0.79), 'Range of the elevation above the table [rad].', minimum=0.1, maximum=1.5)
     num_frames: int = option(5, 'Frames of the arc that a camera on the wrist moves along; the '
                              'grasp is planned on the last.', minimum=1, maximum=100)
     arc_m: float = option(0.05, 'Length of that arc [m].', minimum=0.0, maximum=1.0)
-    samples: int = option(12, 'Cycles samples a pixel before denoising.', minimum=1,
-                          maximum=4096)
+    samples: int = option(2, 'Cycles samples a pixel before denoising.', minimum=1, maximum=4096)
+    pair_samples: int = option(8, 'Those of the infrared pair, which is not denoised.', minimum=1,
+                               maximum=4096)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -104,6 +109,9 @@ class GraspSimConfig(Config):
                           'YAML file.')
     model: str = option('dkt-tiny', 'Model behind the sources `dkt` and `fused`.')
     preset: str = option('balanced', 'Latents a window and overlap of that model.')
+    things: str = option('tabletop-v1', 'Families and materials of the things: those of the '
+                         'library that this preset of `dkt render` has too, or all.',
+                         choices=WORLDS)
     num_clutter: int = option(5, 'Things in a packed scene or a pile.', minimum=2, maximum=20)
     lying: float = option(0.25, 'Share of the things that can lie which do, where they stand '
                           'otherwise.', minimum=0.0, maximum=1.0)

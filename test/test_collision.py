@@ -1,4 +1,6 @@
 """How deep the hand goes, from single points; what one view hides, and what symmetry adds."""
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -13,7 +15,7 @@ from dkt_ros.grasp.visibility import FREE, HIDDEN, SURFACE, UNSEEN, Visibility
 HAND = Gripper(max_width=0.08, finger_width=0.01, finger_height=0.02, finger_depth=0.05,
                tip_length=0.01, palm_width=0.12, palm_height=0.06, palm_depth=0.05)
 CONFIG = CollisionConfig(clearance_m=0.0, plane_clearance_m=0.0, open_margin_m=0.01,
-                         min_margin_m=0.002)
+                         wide_margin_m=0.01, min_margin_m=0.002)
 
 
 def block(width=0.04, top=0.1):
@@ -25,7 +27,7 @@ def block(width=0.04, top=0.1):
     return points, np.sign(points[:, 1:2]) * [0, 1, 0]
 
 
-def close(*others, width=0.04, expected=None, reach=0.02, top=0.1, support=True):
+def close(*others, width=0.04, expected=None, reach=0.02, top=0.1, support=True, config=CONFIG):
     """Come from above onto the middle of the block's top."""
     points, normals = block(width, top)
     all_points = np.concatenate([points, np.array(others).reshape(-1, 3)]).astype(np.float32)
@@ -38,7 +40,7 @@ def close(*others, width=0.04, expected=None, reach=0.02, top=0.1, support=True)
     hypothesis = Hypotheses(np.array([[0.0, 0.0, top]]), down,
                             np.array([width if expected is None else expected]),
                             np.array([reach]), np.array([PAIR]))
-    found = close_hand(hypothesis, around, HAND, CONFIG)
+    found = close_hand(hypothesis, around, HAND, config)
     return {name: value[0] for name, value in vars(found).items()}
 
 
@@ -51,6 +53,21 @@ def test_nothing_in_the_way():
     assert found['shift'] == pytest.approx(0.0, abs=1e-6)
     assert found['cosine'] == pytest.approx([1, 1])
     assert (found['count'] == 30).all() and found['neighbours'] == 0
+
+
+def test_the_jaw_opens_wide_where_that_costs_nothing():
+    config = dataclasses.replace(CONFIG, wide_margin_m=0.018)
+    assert close(config=config)['opening'] == pytest.approx(0.076, abs=1e-6)
+    # Where the fingers of a wide jaw would meet something, it opens as before.
+    assert close([0.0, 0.045, 0.09], config=config)['opening'] == pytest.approx(0.06, abs=1e-6)
+    assert close([0.0, 0.045, 0.09], config=config)['sink'] == pytest.approx(0.02)
+    # What stands beside a narrow jaw would be taken along by a wide one.
+    config = dataclasses.replace(CONFIG, wide_margin_m=0.03)
+    assert close(width=0.02, config=config)['opening'] == pytest.approx(0.08, abs=1e-6)
+    neighbour = [[0.0, 0.034, height] for height in np.linspace(0.075, 0.095, 6)]
+    found = close(*neighbour, width=0.02, config=config)
+    assert found['state'] == collision.GOOD
+    assert found['opening'] == pytest.approx(0.04, abs=1e-6)
 
 
 def test_the_first_point_in_a_column_bounds_the_depth():

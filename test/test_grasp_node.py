@@ -250,7 +250,7 @@ def test_the_confidence_of_the_same_stamp_counts(bench, scene):
     values = np.full(scene.points.shape[:2], 0.25, np.float32)
     publisher.publish(messages.map_to_image(values, messages.make_header(stamp, 'optical')))
     wait_until(lambda: bench.node.inputs._messages['confidence'])
-    assert bench.ask()['best']['parts']['confidence'] == pytest.approx(0.25, abs=1e-3)
+    assert 0.2 < bench.ask()['best']['parts']['confidence'] <= 0.25 + 1e-3
     bench.send(scene.points)
     assert bench.ask()['best']['parts']['confidence'] == 1
 

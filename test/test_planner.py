@@ -139,7 +139,10 @@ def test_an_unordered_cloud_and_its_confidence():
     unsure = GraspPlanner(PANDA).plan(cloud, np.full(len(cloud), 0.3))
     assert prove(sure.grasps[0], PANDA, seen).good
     assert sure.grasps[0].parts['confidence'] == 1
-    assert unsure.grasps[0].parts['confidence'] == pytest.approx(0.3, abs=1e-3)
+    # What depth in doubt may be off by takes a little more, unless the jaw has room for it.
+    assert 0.25 < unsure.grasps[0].parts['confidence'] <= 0.3
+    sight = unsure.grasps[0].position / np.linalg.norm(unsure.grasps[0].position)
+    assert abs(sight @ unsure.grasps[0].T_frame_grasp[:3, 1]) < 0.3
     assert unsure.grasps[0].score < sure.grasps[0].score
 
 

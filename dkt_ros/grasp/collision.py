@@ -99,8 +99,8 @@ def _close(hypotheses: Hypotheses, obstacles: Obstacles, gripper: Gripper,
            config: CollisionConfig) -> Contacts:
     hand = _Hand(gripper, config, obstacles, hypotheses)
     width, shift = hand.expected(hypotheses)
-    half = np.minimum(width / 2 + config.open_margin_m, gripper.max_width / 2)
-    sink = np.minimum(hypotheses.reach, hand.limit(shift, half))
+    half, limit = hand.opened(width, shift, hypotheses.reach)
+    sink = np.minimum(hypotheses.reach, limit)
     reached = sink > np.where(hypotheses.kind == RIM, CONTACT_M, CONTACT_M - gripper.tip_length)
     widest = gripper.max_width - 2 * config.min_margin_m
     state = np.where(width > widest, TOO_WIDE, np.where(reached, GOOD, BLOCKED))
@@ -108,7 +108,7 @@ def _close(hypotheses: Hypotheses, obstacles: Obstacles, gripper: Gripper,
     if not len(alive):
         return _nowhere(state)
     closed = _centred(hypotheses.take(alive), obstacles, hand.take(alive), shift[alive],
-                      half[alive], sink[alive], config)
+                      half[alive], sink[alive])
     state[alive] = np.where(closed.width > widest, TOO_WIDE, closed.state)
     if len(alive) == len(state):
         return replace(closed, state=state)
@@ -121,12 +121,11 @@ def _close(hypotheses: Hypotheses, obstacles: Obstacles, gripper: Gripper,
 
 
 def _centred(hypotheses: Hypotheses, obstacles: Obstacles, hand: _Hand, shift: np.ndarray,
-             half: np.ndarray, sink: np.ndarray, config: CollisionConfig) -> Contacts:
+             half: np.ndarray, sink: np.ndarray) -> Contacts:
     """Centre the hand on what lies between the fingers, and check it again, opened to fit."""
     inside = hand.between(shift, half, sink)
     width, shift = _extent(hand.y, inside)
-    half = np.minimum(width / 2 + config.open_margin_m, hand.gripper.max_width / 2)
-    limit = hand.limit(shift, half)
+    half, limit = hand.opened(width, shift, sink)
     blocked = (limit < sink - 1e-6) | (hand.foreign(shift, half, sink) > MAX_FOREIGN)
     state = np.where(np.isfinite(width), np.where(blocked, COLLIDES, GOOD), NOTHING)
     return Contacts(
@@ -156,6 +155,7 @@ class _Hand:
         origin = np.einsum('fk,fkj->jf', hypotheses.centre.astype(np.float32), rotation)
         self.x, self.y, self.z = local.reshape(3, number, -1) - origin[..., None]
         self.gripper, self.clear = gripper, config.clearance_m
+        self.margins = config.wide_margin_m, config.open_margin_m
         self.target = obstacles.is_target
         side = np.abs(self.x)
         # What lies behind the start of the approach is not in the way.
@@ -189,12 +189,25 @@ class _Hand:
             width[rows], shift[rows] = _extent(y, region)
         return width, shift
 
-    def limit(self, shift: np.ndarray, half: np.ndarray) -> np.ndarray:
-        """Return how far the TCP may go beyond the centre, opened to 2 x half (F,)."""
+    def opened(self, width: np.ndarray, shift: np.ndarray,
+               reach: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """
+        Return half the opening (F,), wide where that costs nothing on the way to `reach`.
+
+        And how far the TCP may go beyond the centre, so opened.
+        """
+        wide, narrow = (np.minimum(width / 2 + margin, self.gripper.max_width / 2)
+                        for margin in self.margins)
         side = self._side(shift)
+        palm = _first(self._palm_z, side < self.gripper.palm_width / 2 + self.clear)
+        wide_limit, limit = (self._limit(side, half, palm) for half in (wide, narrow))
+        sink = np.minimum(limit, reach)
+        free = (wide_limit >= sink) & (self.foreign(shift, wide, sink) <= MAX_FOREIGN)
+        return np.where(free, wide, narrow), np.where(free, wide_limit, limit)
+
+    def _limit(self, side: np.ndarray, half: np.ndarray, palm: np.ndarray) -> np.ndarray:
         inner, outer = _column(half), _column(half + self.gripper.finger_width + self.clear)
         finger = _first(self._finger_z, (side > inner) & (side < outer))
-        palm = _first(self._palm_z, side < self.gripper.palm_width / 2 + self.clear)
         limit = np.minimum(finger - self.gripper.tip_length,
                            palm - self.gripper.palm_z) - self.clear
         if self._support is not None:

@@ -99,6 +99,8 @@ class CollisionConfig(Config):
                                minimum=0.0, maximum=0.5)
     open_margin_m: float = option(0.012, 'How much wider than the thing each side of the jaw '
                                   'opens where it can [m].', minimum=0.0, maximum=0.1)
+    wide_margin_m: float = option(0.035, 'The same where nothing is in the way: what the depth is '
+                                  'off by then matters less [m].', minimum=0.0, maximum=0.2)
     min_margin_m: float = option(0.0025, 'Least room on each side; less is too wide to grasp '
                                  '[m].', minimum=0.0, maximum=0.05)
 
@@ -115,8 +117,8 @@ class ScoreWeights(Config):
                               maximum=10.0)
     balance: float = option(1.5, 'Nearness to the middle of the thing.', minimum=0.0,
                             maximum=10.0)
-    confidence: float = option(0.3, 'Confidence of the depth at the contacts.', minimum=0.0,
-                               maximum=10.0)
+    confidence: float = option(1.5, 'Confidence of the depth at the contacts, and room for what '
+                               'it may be off by.', minimum=0.0, maximum=10.0)
     observed: float = option(0.7, 'Share of contacts and of hand space that were seen.',
                              minimum=0.0, maximum=10.0)
     vertical: float = option(0.4, 'Approach from above.', minimum=0.0, maximum=10.0)
@@ -132,7 +134,7 @@ class GraspConfig(Config):
                              minimum=1000, maximum=10**7)
     friction: float = option(0.45, 'Friction coefficient between pad and thing; 0.4 to 0.6 for '
                              'rubber on glass.', minimum=0.05, maximum=2.0)
-    min_score: float = option(0.4, 'Worse grasps are not returned.', minimum=0.0, maximum=1.0)
+    min_score: float = option(0.3, 'Worse grasps are not returned.', minimum=0.0, maximum=1.0)
     max_grasps: int = option(40, 'How many grasps are returned at most.', minimum=1,
                              maximum=10000)
     nms_distance_m: float = option(0.02, 'Of grasps nearer than this, and alike in orientation, '

@@ -5,7 +5,7 @@ contact     area of the smaller contact, and how squarely both contacts face eac
 friction    how far inside the friction cone the surface normals lie
 clearance   room between hand and everything else, and between pads and thing on opening
 balance     nearness of the jaw to the middle of the thing: less torque on lifting
-confidence  of the depth at the contacts
+confidence  of the depth at the contacts, and room in the jaw for what it may be off by
 observed    share of the contacts, and of the space of the fingers, that was really seen
 vertical    approach from above
 """
@@ -25,6 +25,9 @@ ANGLE_SLACK_DEG = 12.0
 EDGE_COSINE, EDGE_FRICTION, EDGE_SPREAD_M = 0.45, 0.6, 0.003
 """A contact whose normals run along it is the edge of a face that was not seen."""
 MIN_POINTS = 3
+DOUBT_M, BEYOND_M = 0.03, 0.03
+"""What depth of no confidence may be off by, and how far behind the middle of a thing it is still
+worth something: there it was seen through the near side, or past its rim."""
 GOOD_CLEARANCE_M, MANY_NEIGHBOURS = 0.01, 30.0
 HIDDEN_FLOOR, SOLID_FLOOR = 0.35, 0.05
 """What is left of the score when the fingers move in hidden space only: behind a thing whose back
@@ -79,7 +82,7 @@ def score_parts(hypotheses: Hypotheses, contacts: Contacts, target: Target, grip
         'friction': _friction(contacts, hypotheses.kind, config.friction),
         'clearance': _clearance(contacts, config),
         'balance': _balance(tcp, hypotheses, target),
-        'confidence': contacts.confidence.mean(axis=1).clip(0.0, 1.0),
+        'confidence': _confidence(tcp, hypotheses, contacts, target, visibility),
         'observed': _observed(tcp, hypotheses, contacts, target, gripper, visibility,
                               config.voxel_m),
         'vertical': 0.5 + 0.5 * (-hypotheses.rotation[:, 2, 2]).clip(0.0, 1.0),
@@ -120,6 +123,23 @@ def _clearance(contacts: Contacts, config: GraspConfig) -> np.ndarray:
     room = np.clip(margin / wanted, 0.0, 1.0) ** 0.5
     slack = 0.6 + 0.4 * np.clip(contacts.slack / GOOD_CLEARANCE_M, 0.0, 1.0)
     return room * slack * np.exp(-contacts.neighbours / MANY_NEIGHBOURS)
+
+
+def _confidence(tcp: np.ndarray, hypotheses: Hypotheses, contacts: Contacts, target: Target,
+                visibility: Visibility | None) -> np.ndarray:
+    """Confidence at the contacts, and room in the jaw for what depth in doubt may be off by."""
+    confidence = contacts.confidence.mean(axis=1).clip(0.0, 1.0)
+    if visibility is None:
+        return confidence
+    sight = tcp - visibility.viewpoint
+    sight /= np.linalg.norm(sight, axis=1, keepdims=True)
+    # Depth errs along the line of sight, not across, and more so behind the near side.
+    beyond = ((tcp[:, :2] - target.centre) * sight[:, :2]).sum(axis=1).clip(0.0)
+    doubt = (1.0 - confidence) * (DOUBT_M + beyond)
+    across = np.abs(np.einsum('fi,fi->f', sight, hypotheses.rotation[:, :, 1]))
+    margin = np.maximum((contacts.opening - contacts.width) / 2, 1e-3)
+    fits = 1.0 / (1.0 + (doubt * across / margin) ** 2)
+    return confidence * fits * np.exp(-(1.0 - confidence) * beyond / BEYOND_M)
 
 
 def _balance(tcp: np.ndarray, hypotheses: Hypotheses, target: Target) -> np.ndarray:

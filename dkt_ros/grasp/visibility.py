@@ -22,8 +22,8 @@ class Visibility:
     """
 
     def __init__(self, points: np.ndarray, viewpoint: np.ndarray) -> None:
-        self._viewpoint = np.asarray(viewpoint, np.float64)
-        forward = np.median(points, axis=0) - self._viewpoint
+        self.viewpoint = np.asarray(viewpoint, np.float64)
+        forward = np.median(points, axis=0) - self.viewpoint
         forward /= np.linalg.norm(forward)
         helper = np.eye(3)[np.abs(forward).argmin()]
         right = np.cross(forward, helper)
@@ -52,7 +52,7 @@ class Visibility:
         return state.reshape(points.shape[:-1])
 
     def _project(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        local = (points - self._viewpoint) @ self._axes
+        local = (points - self.viewpoint) @ self._axes
         depth = local[:, 2]
         return local[:, :2] / np.maximum(depth, 1e-6)[:, None], depth
 

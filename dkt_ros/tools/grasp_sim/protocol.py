@@ -1,8 +1,9 @@
 """
 One attempt: approach, close, lift, hold; and why it failed, where it did.
 
-Stricter than the protocol it follows (VGN, GIGA, GraspNeRF): the thing that was meant must rise by
-10 cm and still be held a second later.
+The motion is that of VGN, GIGA and GraspNeRF: a contact on the way in stops the hand, and it
+closes where it is. Success is stricter: the thing that was meant must rise by 10 cm and still be
+held a second later.
 """
 from __future__ import annotations
 
@@ -39,6 +40,8 @@ class Attempt:
         How far its centre of mass rose [m].
     slip_m : float
         How far it moved in the hand from the closed jaw to the end [m]; NaN if it was not held.
+    touched : bool
+        True if something stopped the hand on its way in.
 
     """
 
@@ -47,6 +50,7 @@ class Attempt:
     target: int
     rise_m: float = 0.0
     slip_m: float = float('nan')
+    touched: bool = False
 
 
 def attempt(world: World, grasp: Grasp, target: int, config: ProtocolConfig) -> Attempt:
@@ -67,14 +71,16 @@ def attempt(world: World, grasp: Grasp, target: int, config: ProtocolConfig) -> 
     """
     start = world.centre(target)[2]
     world.place_hand(grasp.pregrasp(config.approach_m), grasp.opening)
-    if world.hand_collides() or not _approach(world, grasp, config):
+    if world.hand_collides():
         return Attempt(False, 'collision', target)
+    pose, touched = _approach(world, grasp, config)
     _close(world, grasp.opening, config)
     held = world.in_jaw()
     if target not in held:
-        return Attempt(False, 'wrong thing' if held else 'missed', target)
+        cause = 'collision' if touched else 'wrong thing' if held else 'missed'
+        return Attempt(False, cause, target, touched=touched)
     before = _in_hand(world, target)
-    _carry(world, grasp, config)
+    _carry(world, pose, config)
     rise = world.centre(target)[2] - start
     slip = float(np.linalg.norm(_in_hand(world, target) - before))
     up = rise >= config.required_m and target in world.in_jaw()
@@ -83,18 +89,21 @@ def attempt(world: World, grasp: Grasp, target: int, config: ProtocolConfig) -> 
     held = up and rise >= config.required_m and target in world.in_jaw() \
         and 'table' not in world.touching(target)
     slip = max(slip, float(np.linalg.norm(_in_hand(world, target) - before)))
-    return Attempt(held, '' if held else 'slipped', target, float(rise), slip)
+    cause = '' if held else 'collision' if touched else 'slipped'
+    return Attempt(held, cause, target, float(rise), slip, touched)
 
 
-def _approach(world: World, grasp: Grasp, config: ProtocolConfig) -> bool:
-    """Move in along the approach; return False where something pushes back too hard."""
+def _approach(world: World, grasp: Grasp,
+              config: ProtocolConfig) -> tuple[np.ndarray, bool]:
+    """Move in until something pushes back; return where the hand stays, and if it was stopped."""
     steps = max(1, round(config.approach_m / config.approach_m_s / world.physics.timestep_s))
     for k in range(1, steps + 1):
-        world.move(grasp.pregrasp(config.approach_m * (1 - k / steps)))
+        pose = grasp.pregrasp(config.approach_m * (1 - k / steps))
+        world.move(pose)
         world.step()
         if world.hand_force() > config.collision_n:
-            return False
-    return True
+            return pose, True
+    return pose, False
 
 
 def _close(world: World, opening: float, config: ProtocolConfig) -> None:
@@ -108,13 +117,13 @@ def _close(world: World, opening: float, config: ProtocolConfig) -> None:
     world.step(round(config.squeeze_s / step))
 
 
-def _carry(world: World, grasp: Grasp, config: ProtocolConfig) -> None:
-    """Lift straight up."""
+def _carry(world: World, pose: np.ndarray, config: ProtocolConfig) -> None:
+    """Lift straight up from where the hand is."""
     steps = max(1, round(config.lift_m / config.lift_m_s / world.physics.timestep_s))
-    pose = grasp.T_frame_grasp.copy()
+    lifted = pose.copy()
     for k in range(1, steps + 1):
-        pose[2, 3] = grasp.position[2] + config.lift_m * k / steps
-        world.move(pose)
+        lifted[2, 3] = pose[2, 3] + config.lift_m * k / steps
+        world.move(lifted)
         world.step()
 
 

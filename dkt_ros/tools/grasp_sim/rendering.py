@@ -53,7 +53,7 @@ class Shot:
                    'T_world_object': pose.tolist()}
                   for number, (solid, pose) in enumerate(zip(self.scene.solids, self.poses))
                   if pose is not None]
-        return {'things': things,
+        return {'room': config.room, 'things': things,
                 'T_world_camera': camera_arc(config, self.scene).tolist()}
 
 
@@ -64,7 +64,8 @@ def render_options(config: ViewConfig) -> RenderConfig:
         'preset': 'transphy3d', 'width': camera.width, 'height': camera.height,
         'K': (camera.fx, camera.fy, camera.cx, camera.cy), 'num_frames': config.num_frames,
         'fps': 6.0, 'samples': config.samples, 'min_glass': 0.0, 'meshes': False,
-        'objects': {'filled': 0.0}, 'sensor': {'kind': 'stereo', 'every': -1}})
+        'objects': {'filled': 0.0}, 'sensor': {
+            'kind': 'stereo', 'every': -1, 'stereo': {'samples': config.pair_samples}}})
 
 
 def film(shots: Sequence[Shot], out: Path, config: ViewConfig, workers: int = 0,

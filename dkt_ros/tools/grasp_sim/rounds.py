@@ -87,7 +87,7 @@ def _try(world: World, grasp: Grasp, scene: SimScene, poses: list, gripper: Grip
 def _told(result: Attempt, scene: SimScene) -> dict:
     return {'success': result.success, 'cause': result.cause, 'target': result.target,
             'family': scene.solids[result.target].family, 'rise_m': result.rise_m,
-            'slip_m': result.slip_m}
+            'slip_m': result.slip_m, 'touched': result.touched}
 
 
 def _left_over(world: World, poses: list[np.ndarray | None]) -> list[np.ndarray | None]:

@@ -60,7 +60,8 @@ def draw_scene(kind: str, label: str, seed: int, config: GraspSimConfig) -> SimS
     for draw in range(MAX_DRAWS):
         rng = np.random.default_rng((seed, draw, *kind.encode(), *label.encode()))
         count = 1 if kind == 'single' else config.num_clutter
-        solids = [draw_solid(label, rng, config.physics, width) for _ in range(count)]
+        solids = [draw_solid(label, rng, config.physics, width, config.things)
+                  for _ in range(count)]
         starts = _starts(kind, solids, config.lying, rng)
         if any(start is None for start in starts):
             continue

@@ -18,9 +18,14 @@ from dkt_ros.tools.render.worker.material_table import LIBRARY as MATERIALS
 from dkt_ros.tools.render.worker.shapes import LIBRARY as SHAPES
 from dkt_ros.tools.render.worker.shapes import Shape
 
-FAMILIES = ('tumbler', 'wine_glass', 'bottle', 'carafe', 'jar', 'bowl', 'vase', 'mug', 'jug',
-            'beaker', 'test_tube', 'flask', 'box', 'sphere', 'can', 'cylinder')
+FAMILIES = {
+    'tabletop-v1': ('tumbler', 'wine_glass', 'bottle', 'jar', 'bowl', 'box', 'sphere'),
+    'transphy3d': ('tumbler', 'wine_glass', 'bottle', 'carafe', 'jar', 'bowl', 'vase', 'mug',
+                   'jug', 'beaker', 'test_tube', 'flask', 'box', 'sphere', 'can', 'cylinder')}
 """What a jaw can take from a table. Plates and spoons lie too flat for any finger."""
+COLORED = ('green_glass', 'brown_glass', 'blue_glass', 'rose_glass', 'smoked_glass',
+           'hammered_glass')
+"""Glass that is not clear: tabletop-v1 has none."""
 
 DENSITY = {  # [kg/m^3], handbook values
     'clear_glass': 2500, 'borosilicate': 2230, 'crystal': 2900, 'green_glass': 2500,
@@ -104,20 +109,21 @@ def fan(faces: list) -> np.ndarray:
                      for i in range(1, len(face) - 1)], np.int32)
 
 
-def materials_of(family: str, label: str) -> list[str]:
+def materials_of(family: str, label: str, things: str) -> list[str]:
     """Return the materials of a class that a family is made of in life, and whose mass we know."""
     return [name for name in FITTING[family] if name in DENSITY
-            and Material(MATERIALS[name].material_class).label == label]
+            and Material(MATERIALS[name].material_class).label == label
+            and (things == 'transphy3d' or name not in COLORED)]
 
 
 def draw_solid(label: str, rng: np.random.Generator, physics: PhysicsConfig,
-               max_width: float) -> Solid:
+               max_width: float, things: str) -> Solid:
     """
-    Draw a thing of a class of material: `transparent`, `reflective` or `diffuse`.
+    Draw a thing of a class of material, `transparent`, `reflective` or `diffuse`, out of a world.
 
     One that no part of fits a jaw of `max_width` [m] is drawn again: it would tell nothing.
     """
-    while not fits(solid := _draw(label, rng, physics), max_width):
+    while not fits(solid := _draw(label, rng, physics, things), max_width):
         pass
     return solid
 
@@ -143,13 +149,13 @@ def fits(solid: Solid, max_width: float) -> bool:
     return False
 
 
-def _draw(label: str, rng: np.random.Generator, physics: PhysicsConfig) -> Solid:
-    families = [family for family in FAMILIES if materials_of(family, label)]
+def _draw(label: str, rng: np.random.Generator, physics: PhysicsConfig, things: str) -> Solid:
+    families = [family for family in FAMILIES[things] if materials_of(family, label, things)]
     if not families:
         raise UserError(f'nothing is made of material {label!r}; allowed: transparent, '
                         'reflective, diffuse')
     family = families[rng.integers(len(families))]
-    names = materials_of(family, label)
+    names = materials_of(family, label, things)
     weights = np.array([COMMON.get(name, 1.0) for name in names])
     material = names[rng.choice(len(names), p=weights / weights.sum())]
     return make_solid(family, material, int(rng.integers(2**31)), physics)

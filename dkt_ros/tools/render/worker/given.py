@@ -2,11 +2,13 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import bpy
 import numpy as np
 from places import draw_place
 from room import furnish, light
+from scene import build_surroundings, light_world
 from settle import Body
 from shapes import LIBRARY
 from things import Thing, add_thing
@@ -17,8 +19,9 @@ def compose_given(spec: dict, rng: np.random.Generator) -> tuple[list[dict], np.
     Fill an empty Blender file with the things of `spec['given']` on a table.
 
     `given` holds `things`, each with family, shape_seed, material, look_seed and T_world_object,
-    and `T_world_camera` of each frame. What a thing looks like depends on its own look_seed alone,
-    so that it stays the same when others are taken away. Returns as `compose.compose` does.
+    `T_world_camera` of each frame, and `room`, the preset whose table, walls and light are drawn.
+    What a thing looks like depends on its own look_seed alone, so that it stays the same when
+    others are taken away. Returns as `compose.compose` does.
     """
     bpy.ops.wm.read_factory_settings(use_empty=True)
     given, things = spec['given'], []
@@ -31,8 +34,13 @@ def compose_given(spec: dict, rng: np.random.Generator) -> tuple[list[dict], np.
                for index, entry in enumerate(given['things'])]
     poses = np.array(given['T_world_camera'], float)
     spec['azimuth_rad'] = math.atan2(poses[-1, 1, 3], poses[-1, 0, 3])
+    notes = {'place': 'tabletop', 'arrangement': 'given', 'path': 'given'}
+    if given['room'] == 'tabletop-v1':
+        spec['hdri_folder'] = str(Path(spec['hdri_files'][0]).parent)
+        build_surroundings(spec, rng)
+        light_world(spec, rng)
+        return records, poses, notes
     place = draw_place('tabletop', spec['spread_m'], spec['azimuth_rad'], rng)
     furnish(spec, place, poses, rng)
-    return records, poses, {'place': 'tabletop', 'arrangement': 'given', 'path': 'given',
-                            'textures': spec.get('drawn_textures', []),
+    return records, poses, {**notes, 'textures': spec.get('drawn_textures', []),
                             'environment': light(spec, rng)}
