@@ -25,7 +25,7 @@ from dkt_ros.upsample import Upsampler
 
 if TYPE_CHECKING:
     from dkt_ros.model.pipeline import DKTPipeline
-    from dkt_ros.stream import DKTStream
+    from dkt_ros.stream import DKTStream, PendingEstimate
 
 FIELDS = frozenset({'disparity', 'depth', 'depth_fused', 'mask', 'confidence', 'normals'})
 """The maps that can be asked for."""
@@ -52,15 +52,15 @@ class Perception:
     """
     Everything between a camera frame and the maps that are published.
 
-    `push` and `flush` do all of it at once. The networks' part (`advance`, `drain`) and the maps'
-    (`complete`) may instead run in two threads, each of them in one; then nothing may be under way
-    in either when `reset` is called.
+    `push` and `flush` do all of it at once. What comes before the decoder (`advance`, `drain`) and
+    the rest, decoder and maps (`complete`), may instead run in two threads, each of them in one;
+    then nothing may be under way in either when `reset` is called.
 
     Parameters
     ----------
     pipeline_or_stream : DKTPipeline or DKTStream
         The model; a pipeline is wrapped into a `DKTStream`. A stream is anything with
-        `push(frame)`, `flush()` and `reset(reason)`.
+        `advance(frame)`, `drain()`, `decode(pending)` and `reset(reason)`.
     config : PerceptionConfig
         Stream, anchor, fusion and where normals come from.
     wanted : iterable of str
@@ -104,16 +104,17 @@ class Perception:
         """Return the estimates that wait for the rest of their window: the end of a clip."""
         return list(self.complete(self.drain()))
 
-    def advance(self, frame: Frame) -> list[DepthEstimate]:
-        """Take a frame; return what the networks made of windows that are full, for `complete`."""
-        return self.stream.push(frame)
+    def advance(self, frame: Frame) -> list[PendingEstimate]:
+        """Take a frame; return the frames of windows that are full, for `complete`."""
+        return self.stream.advance(frame)
 
-    def drain(self) -> list[DepthEstimate]:
-        """Return what waits for the rest of its window, for `complete`."""
-        return self.stream.flush()
+    def drain(self) -> list[PendingEstimate]:
+        """Return the frames that wait for the rest of their window, for `complete`."""
+        return self.stream.drain()
 
-    def complete(self, estimates: Iterable[DepthEstimate]) -> Iterator[DepthEstimate]:
-        """Yield the estimates with their maps, each as soon as it is finished."""
+    def complete(self, pending: Iterable[PendingEstimate]) -> Iterator[DepthEstimate]:
+        """Decode; yield the estimates with their maps, each as soon as it is finished."""
+        estimates = self.stream.decode(pending)
         for _, group in groupby(estimates, key=lambda estimate: estimate.window_id):
             yield from self._complete_window(list(group))
 
@@ -236,7 +237,7 @@ class _FrameMaps:
 
 
 def _as_stream(pipeline_or_stream: DKTPipeline | DKTStream, config: PerceptionConfig) -> DKTStream:
-    if hasattr(pipeline_or_stream, 'push'):
+    if hasattr(pipeline_or_stream, 'advance'):
         return pipeline_or_stream
     from dkt_ros.stream import DKTStream
     return DKTStream(pipeline_or_stream, config.stream, normals=config.normals.source == 'model')

@@ -9,7 +9,7 @@ the RGB. Memory does not grow with the length of the stream.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -53,6 +53,32 @@ class WindowShape:
 
 
 @dataclass(frozen=True)
+class LatentWindow:
+    """
+    The new frames of one window before they are decoded, which may be done in another thread.
+
+    Windows are decoded in order and each of them once.
+
+    Attributes
+    ----------
+    window_id : int
+        Number of the window since the stream began.
+    num_frames : int
+        New frames.
+    seconds : dict of str to float
+        Time spent since the window before: encode, dit [s].
+    decode : callable
+        Gives the `DecodedWindow`.
+
+    """
+
+    window_id: int
+    num_frames: int
+    seconds: dict[str, float]
+    decode: Callable[[], DecodedWindow]
+
+
+@dataclass(frozen=True)
 class DecodedWindow:
     """
     The new frames of one window.
@@ -64,7 +90,7 @@ class DecodedWindow:
     maps : dict of str to (n, h, w) or (n, h, w, 3) float32
         Disparity for task `depth`, unit normals for task `normal`, at working size.
     seconds : dict of str to float
-        Time spent since the window before: encode, dit, decode [s].
+        Time spent on the window: encode, dit, decode [s].
 
     """
 
@@ -121,12 +147,11 @@ class WindowStream:
     def reset(self) -> None:
         """Forget the past; frames not yet given back are lost."""
         self._encoder.reset()
-        self._decoder.reset()
         self._frames: list[torch.Tensor] = []
         self._new: list[torch.Tensor] = []
         self._overlap = _Overlap()
         self._num_waiting = self._num_latents = self.num_windows = 0
-        self._seconds = dict.fromkeys(('encode', 'dit', 'decode'), 0.0)
+        self._seconds = {'encode': 0.0}
 
     @property
     def frames_per_window(self) -> int:
@@ -139,26 +164,34 @@ class WindowStream:
         """Frames pushed and not yet given back."""
         return self._num_waiting
 
-    @torch.no_grad()
     def push(self, rgb: np.ndarray) -> DecodedWindow | None:
         """Take one frame (H, W, 3) uint8 of any size; give back a window when one is full."""
+        window = self.advance(rgb)
+        return window and window.decode()
+
+    def flush(self) -> DecodedWindow | None:
+        """Give back the frames still waiting, in a shorter window if need be; then reset."""
+        window = self.drain()
+        return window and window.decode()
+
+    @torch.no_grad()
+    def advance(self, rgb: np.ndarray) -> LatentWindow | None:
+        """Do what `push` does, short of decoding."""
         self._num_waiting += 1
         self._append(rgb)
         needed = self.shape.new_latents if self.num_windows else self.shape.window_latents
         return self._window() if len(self._new) == needed else None
 
     @torch.no_grad()
-    def flush(self) -> DecodedWindow | None:
-        """Give back the frames still waiting, in a shorter window if need be; then reset."""
-        decoded, waiting = None, self._num_waiting
-        if waiting:
+    def drain(self) -> LatentWindow | None:
+        """Do what `flush` does, short of decoding."""
+        window = None
+        if self._num_waiting:
             while self._frames:
                 self._append_prepared(self._frames[-1])
-            decoded = self._window()
-            maps = {task: maps[:waiting] for task, maps in decoded.maps.items()}
-            decoded = DecodedWindow(decoded.window_id, maps, decoded.seconds)
+            window = self._window()
         self.reset()
-        return decoded
+        return window
 
     def _append(self, rgb: np.ndarray) -> None:
         start = time.perf_counter()
@@ -178,20 +211,27 @@ class WindowStream:
         self._frames = []
         self._seconds['encode'] += time.perf_counter() - start
 
-    def _window(self) -> DecodedWindow:
-        times = [time.perf_counter()]
+    def _window(self) -> LatentWindow:
+        start = time.perf_counter()
         clean = self._denoise()
-        times.append(time.perf_counter())
-        maps = self._decode(clean)
-        times.append(time.perf_counter())
-        seconds = {'encode': self._seconds['encode'], 'dit': times[1] - times[0],
-                   'decode': times[2] - times[1]}
+        seconds = {'encode': self._seconds['encode'], 'dit': time.perf_counter() - start}
         self._seconds['encode'] = 0.0
         self._new = []
-        window = DecodedWindow(self.num_windows, maps, seconds)
-        self._num_waiting = max(self._num_waiting - window.num_frames, 0)
+        number, num_frames = self.num_windows, self._num_waiting
+        self._num_waiting = 0
         self.num_windows += 1
-        return window
+        return LatentWindow(number, num_frames, seconds,
+                            lambda: self._decoded(number, num_frames, clean, seconds))
+
+    @torch.no_grad()
+    def _decoded(self, number: int, num_frames: int, latents: torch.Tensor,
+                 seconds: dict[str, float]) -> DecodedWindow:
+        start = time.perf_counter()
+        if number == 0:
+            self._decoder.reset()
+        # what a flush added to fill the last latent is cut off
+        maps = {task: maps[:num_frames] for task, maps in self._decode(latents).items()}
+        return DecodedWindow(number, maps, seconds | {'decode': time.perf_counter() - start})
 
     def _denoise(self) -> torch.Tensor:
         """Return the clean new latents (tasks, z, n, h, w) and keep the overlap."""

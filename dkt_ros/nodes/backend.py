@@ -20,14 +20,14 @@ class PerceptionLike(Protocol):
 
     wanted: frozenset[str]
 
-    def advance(self, frame: Frame) -> list[DepthEstimate]:
-        """Take a frame; return the estimates of full windows, their maps not yet made."""
+    def advance(self, frame: Frame) -> list:
+        """Take a frame; return one thing for each frame of full windows, for `complete`."""
 
-    def drain(self) -> list[DepthEstimate]:
-        """Return the estimates that wait for the rest of their window."""
+    def drain(self) -> list:
+        """Return one thing for each frame that waits for the rest of its window."""
 
-    def complete(self, estimates: Iterable[DepthEstimate]) -> Iterable[DepthEstimate]:
-        """Give the estimates their maps, one by one; runs in another thread than the others."""
+    def complete(self, pending: Iterable) -> Iterable[DepthEstimate]:
+        """Make the estimates, one by one; runs in another thread than the others."""
 
     def reset(self, reason: str) -> None:
         """Start a new stream."""
