@@ -7,6 +7,7 @@ Nodes and tools use this class and nothing below it.
 """
 from __future__ import annotations
 
+import ctypes
 import sys
 from collections.abc import Iterable, Iterator
 from functools import cached_property
@@ -35,17 +36,27 @@ JUMP = 0.06
 # Farther than 50 m is no depth.
 MIN_INVERSE_DEPTH = 0.02
 TURN_S = 1e-4
+# M_MMAP_THRESHOLD, M_TRIM_THRESHOLD and M_ARENA_MAX of malloc.h.
+ALLOCATION = ((-3, 2 ** 25), (-1, 2 ** 29), (-8, 1))
 
 
 def share_processor() -> None:
     """
-    Set Python and OpenCV up for networks and maps in two threads side by side.
+    Set this process up for networks and maps in two threads side by side.
 
     At Python's 5 ms a turn each would wait for the other after every one of its many small steps,
-    and OpenCV's own threads only crowd the processor.
+    and OpenCV's own threads only crowd the processor. Torch gets half of the processors in each of
+    the threads. The C library keeps the memory of the arrays that come and go: to have it back
+    from the system page by page costs more than much of the arithmetic.
     """
+    import torch
     sys.setswitchinterval(TURN_S)
     cv2.setNumThreads(1)
+    torch.set_num_threads(max(1, torch.get_num_threads() // 2))
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, 'mallopt'):
+        for option, value in ALLOCATION:
+            libc.mallopt(option, value)
 
 
 class Perception:

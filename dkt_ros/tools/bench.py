@@ -2,7 +2,7 @@
 `dkt bench stream`: speed, age, memory and seams of each live preset, 640x480 in and out.
 
 The whole chain of `Perception` is timed, on the bundled clip, in two threads as in `depth_node`:
-the maps of a window are made while the networks work on the next one. Each preset runs in a
+a window is decoded and its maps made while the networks work on the next one. Each preset runs in a
 process of its own, so that its peak memory is its own.
 """
 from __future__ import annotations
@@ -48,7 +48,7 @@ class _Timeline:
         Time [s] and estimates of each push; a push that fills a window waits for the maps of the
         one before.
     maps : list of float
-        Time for the maps of each window [s].
+        Time for the decoding and the maps of each window [s].
     rss_mb : list of float
         Memory at each push [MB], as it was when no maps were being made: what a moment in the
         middle of them shows depends on the moment, not on how much is kept.
@@ -181,8 +181,8 @@ def summarise(timeline: _Timeline, stream) -> dict:
     seconds, finished = timeline.seconds[first:last], timeline.finished[first:last]
     per_frame = sum(seconds) / sum(finished)
     stages = {name: value / stats.frames_out for name, value in stats.stage_seconds.items()}
-    stages['maps'] = sum(timeline.maps) / stats.frames_out
-    ages, drops = camera_ages(seconds, finished, stages['maps'], CAMERA_HZ, 600)
+    stages['maps'] = sum(timeline.maps) / stats.frames_out - stages['decode']
+    ages, drops = camera_ages(seconds, finished, stages['decode'], stages['maps'], CAMERA_HZ, 600)
     return {
         'frames_in': stats.frames_in, 'frames_out': stats.frames_out, 'drops': drops,
         'fps': 1.0 / per_frame, 'ms_per_frame': 1000 * per_frame,
@@ -200,8 +200,8 @@ def _steady_from(finished: Sequence[int]) -> int:
     return ends[WARM_UP_WINDOWS - 1] if len(ends) >= WARM_UP_WINDOWS else len(finished)
 
 
-def camera_ages(seconds: Sequence[float], finished: Sequence[int], maps_s: float,
-                rate_hz: float, num_images: int) -> tuple[list[float], int]:
+def camera_ages(seconds: Sequence[float], finished: Sequence[int], decode_s: float,
+                maps_s: float, rate_hz: float, num_images: int) -> tuple[list[float], int]:
     """
     Play measured computing times against a camera on a virtual clock.
 
@@ -210,8 +210,9 @@ def camera_ages(seconds: Sequence[float], finished: Sequence[int], maps_s: float
     seconds, finished : sequence
         Computing time [s] and number of finished estimates of each push, whole windows, repeated
         for as long as needed.
-    maps_s : float
-        Time for the maps of one estimate [s], which follow one after the other.
+    decode_s, maps_s : float
+        Time for the decoding and for the maps of one estimate [s]; a window is decoded whole, then
+        its maps follow one after the other.
     rate_hz : float
         Images a second.
     num_images : int
@@ -234,7 +235,8 @@ def camera_ages(seconds: Sequence[float], finished: Sequence[int], maps_s: float
         free_at = max(free_at, now) + seconds[push]
         waiting.append(now)
         for number in range(finished[push]):
-            ages.append(free_at + (number + 1) * maps_s - waiting.popleft())
+            done_at = free_at + finished[push] * decode_s + (number + 1) * maps_s
+            ages.append(done_at - waiting.popleft())
         push = (push + 1) % len(seconds)
     return ages, pacer.drops
 
