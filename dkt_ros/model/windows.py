@@ -141,7 +141,7 @@ class WindowStream:
         self._schedule = pipeline.schedule(num_inference_steps)
         self._network = pipeline.folded()
         self._encoder = CausalVAEEncoder(pipeline.vae)
-        self._decoder = CausalVAEDecoder(pipeline.vae)
+        self._decoder = CausalVAEDecoder(pipeline.vae, self.tasks)
         self.reset()
 
     def reset(self) -> None:
