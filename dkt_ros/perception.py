@@ -42,11 +42,11 @@ ALLOCATION = ((-3, 2 ** 25), (-1, 2 ** 29), (-8, 1))
 
 def share_processor() -> None:
     """
-    Set this process up for networks and maps in two threads side by side.
+    Set this process up for networks, decoder and maps in threads side by side.
 
     At Python's 5 ms a turn each would wait for the other after every one of its many small steps,
     and OpenCV's own threads only crowd the processor. Torch gets half of the processors in each of
-    the threads. The C library keeps the memory of the arrays that come and go: to have it back
+    its two threads. The C library keeps the memory of the arrays that come and go: to have it back
     from the system page by page costs more than much of the arithmetic.
     """
     import torch
@@ -63,9 +63,9 @@ class Perception:
     """
     Everything between a camera frame and the maps that are published.
 
-    `push` and `flush` do all of it at once. What comes before the decoder (`advance`, `drain`) and
-    the rest, decoder and maps (`complete`), may instead run in two threads, each of them in one;
-    then nothing may be under way in either when `reset` is called.
+    `push` and `flush` do all of it at once. Networks (`advance`, `drain`), decoder (`decode`) and
+    maps (`complete`) may instead run in three threads, each of them in one; then nothing may be
+    under way in any when `reset` is called.
 
     Parameters
     ----------
@@ -109,23 +109,26 @@ class Perception:
 
     def push(self, frame: Frame) -> list[DepthEstimate]:
         """Take a frame; return the finished estimates, in order, possibly none."""
-        return list(self.complete(self.advance(frame)))
+        return list(self.complete(self.decode(self.advance(frame))))
 
     def flush(self) -> list[DepthEstimate]:
         """Return the estimates that wait for the rest of their window: the end of a clip."""
-        return list(self.complete(self.drain()))
+        return list(self.complete(self.decode(self.drain())))
 
     def advance(self, frame: Frame) -> list[PendingEstimate]:
-        """Take a frame; return the frames of windows that are full, for `complete`."""
+        """Take a frame; return the frames of windows that are full, for `decode`."""
         return self.stream.advance(frame)
 
     def drain(self) -> list[PendingEstimate]:
-        """Return the frames that wait for the rest of their window, for `complete`."""
+        """Return the frames that wait for the rest of their window, for `decode`."""
         return self.stream.drain()
 
-    def complete(self, pending: Iterable[PendingEstimate]) -> Iterator[DepthEstimate]:
-        """Decode; yield the estimates with their maps, each as soon as it is finished."""
-        estimates = self.stream.decode(pending)
+    def decode(self, pending: Iterable[PendingEstimate]) -> list[DepthEstimate]:
+        """Return the estimates of whole windows without their maps, for `complete`."""
+        return self.stream.decode(pending)
+
+    def complete(self, estimates: Iterable[DepthEstimate]) -> Iterator[DepthEstimate]:
+        """Yield the estimates with their maps, each as soon as it is finished."""
         for _, group in groupby(estimates, key=lambda estimate: estimate.window_id):
             yield from self._complete_window(list(group))
 
