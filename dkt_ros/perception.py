@@ -142,13 +142,15 @@ class Perception:
         if self._starts_anew(window[0].frame):
             self.anchor.reset()
         self._last = window[-1].frame
-        sensors = [_shrunk_sensor(estimate) for estimate in window]
+        cleaned = [_cleaned_sensor(estimate) for estimate in window]
+        sensors = [_shrunk(depth, estimate) for depth, estimate in
+                   zip(cleaned, window, strict=True)]
         stacked = None if any(sensor is None for sensor in sensors) else np.stack(sensors)
         disparity = np.stack([estimate.disparity for estimate in window])
         height, width = disparity.shape[1:]
         state = self.anchor.update(disparity, stacked, window[0].camera.resized(width, height))
-        for estimate, sensor in zip(window, sensors, strict=True):
-            yield _FrameMaps(estimate, sensor, state, self).finish()
+        for estimate, sensor, small in zip(window, cleaned, sensors, strict=True):
+            yield _FrameMaps(estimate, sensor, small, state, self).finish()
 
     def _starts_anew(self, frame: Frame) -> bool:
         if self._last is None:
@@ -161,12 +163,11 @@ class Perception:
 class _FrameMaps:
     """The maps of one frame, each computed at most once and only if something needs it."""
 
-    def __init__(self, estimate: DepthEstimate, small_sensor: np.ndarray | None,
-                 state: AnchorState, owner: Perception) -> None:
+    def __init__(self, estimate: DepthEstimate, sensor: np.ndarray | None,
+                 small_sensor: np.ndarray | None, state: AnchorState, owner: Perception) -> None:
         self.estimate, self.state = estimate, state
         self.config, self.wanted = owner.config, owner.wanted
-        sensor = estimate.frame.sensor_depth
-        self.sensor = None if sensor is None else fusion.clean_sensor(sensor)
+        self.sensor = sensor
         self.factor: np.ndarray | None = None
         self.residual = state.residual
         values = np.asarray(estimate.disparity, np.float32)
@@ -262,9 +263,11 @@ def _inverted(inverse_depth: np.ndarray) -> np.ndarray:
         return np.where(inverse_depth > MIN_INVERSE_DEPTH, 1 / inverse_depth, np.float32(np.nan))
 
 
-def _shrunk_sensor(estimate: DepthEstimate) -> np.ndarray | None:
+def _cleaned_sensor(estimate: DepthEstimate) -> np.ndarray | None:
     sensor = estimate.frame.sensor_depth
-    if sensor is None:
-        return None
+    return None if sensor is None else fusion.clean_sensor(sensor)
+
+
+def _shrunk(sensor: np.ndarray | None, estimate: DepthEstimate) -> np.ndarray | None:
     height, width = estimate.disparity.shape
-    return fusion.shrink_sensor(fusion.clean_sensor(sensor), width, height)
+    return None if sensor is None else fusion.shrink_sensor(sensor, width, height)

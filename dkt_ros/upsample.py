@@ -62,7 +62,7 @@ class Upsampler:
     def normals(self, normals: np.ndarray) -> np.ndarray:
         """Return normals (h, w, 3) as (H, W, 3) float32 of unit length, not mixed at edges."""
         normals = np.nan_to_num(np.asarray(normals, np.float32))
-        planes = [self._resize(np.ascontiguousarray(normals[..., i])) for i in range(3)]
+        planes = [self._resize(plane) for plane in cv2.split(normals)]
         if self._has_edges:
             index = np.flatnonzero(self.edges)
             is_near = self._is_near.ravel()[index]

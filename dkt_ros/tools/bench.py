@@ -2,8 +2,8 @@
 `dkt bench stream`: speed, age, memory and seams of each live preset, 640x480 in and out.
 
 The whole chain of `Perception` is timed, on the bundled clip, in three threads as in `depth_node`:
-a window is decoded, and the maps of the one before made, while the networks work on the next one. Each preset runs in a
-process of its own, so that its peak memory is its own.
+a window is decoded, and the maps of the one before made, while the networks work on the next one.
+Each preset runs in a process of its own, so that its peak memory is its own.
 """
 from __future__ import annotations
 
