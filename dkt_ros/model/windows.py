@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from dkt_ros.model.causal_vae import CausalVAEDecoder, CausalVAEEncoder, temporal_ratio
-from dkt_ros.model.imaging import resize_rgb, to_maps, to_video
+from dkt_ros.model.imaging import to_maps, to_working_video
 from dkt_ros.model.sampler import denoise_window, latent_noise
 
 
@@ -195,7 +195,7 @@ class WindowStream:
 
     def _append(self, rgb: np.ndarray) -> None:
         start = time.perf_counter()
-        video = to_video(resize_rgb(rgb[None], *self.size))
+        video = to_working_video(rgb, *self.size)
         self._seconds['encode'] += time.perf_counter() - start
         self._append_prepared(video)
 
