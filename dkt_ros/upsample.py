@@ -140,7 +140,7 @@ def _fill(values: np.ndarray, holes: np.ndarray, known: np.ndarray, otherwise: n
 
 
 def _of_side(normals: np.ndarray, sure: np.ndarray) -> np.ndarray:
-    """Replace normals (h, w, 3) by the sum of those around that are `sure`, but these themselves."""
+    """Replace normals (h, w, 3) that are not `sure` by the sum of those around that are."""
     around = _box(normals * sure[..., None])
     alone = _box(sure.astype(np.float32)) < 0.5
     return np.where((sure | alone)[..., None], normals, around)

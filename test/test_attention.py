@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 from toy_model import randn
 
-from dkt_ros.model.attention import MAX_LOGIT, bounded_attention, largest_logit
+from dkt_ros.model.attention import MAX_LOGIT, bounded_attention, gelu_linear, largest_logit
 
 
 def normalised(seed, *shape):
@@ -46,3 +46,11 @@ def test_no_query_and_key_exceed_the_bound():
                   for x, weight in ((query, weights[0]), (key, weights[1])))
     logits = torch.einsum('nhd,mhd->hnm', query.view(-1, 4, 16), key.view(-1, 4, 16)) / 4
     assert logits.abs().max() <= bound
+
+
+@torch.no_grad()
+def test_gelu_in_the_pass_of_its_layer():
+    layer, x = torch.nn.Linear(32, 48), randn(9, 2, 10, 32)
+    expected = F.gelu(layer(x), approximate='tanh')
+    found = gelu_linear(x.to(torch.bfloat16), layer.to(torch.bfloat16))
+    torch.testing.assert_close(found.float(), expected, atol=0.03, rtol=0.03)
