@@ -120,6 +120,10 @@ class PinholeCamera:
         """
         return _rays(self)
 
+    def unit_rays(self) -> np.ndarray:
+        """Return the rays scaled to length 1, (H, W, 3) float32, read-only and shared."""
+        return _unit_rays(self)
+
     def unproject(self, depth: np.ndarray) -> np.ndarray:
         """
         Turn depth along z into points.
@@ -159,6 +163,14 @@ def _rays(camera: PinholeCamera) -> np.ndarray:
         xy = _undistort(xy, camera)
     rays = np.ones((camera.height, camera.width, 3), np.float32)
     rays[..., :2] = xy
+    rays.flags.writeable = False
+    return rays
+
+
+@lru_cache(maxsize=8)
+def _unit_rays(camera: PinholeCamera) -> np.ndarray:
+    rays = _rays(camera)
+    rays = rays / np.linalg.norm(rays, axis=-1, keepdims=True)
     rays.flags.writeable = False
     return rays
 

@@ -209,17 +209,21 @@ def confidence(sensor_depth: np.ndarray | None, inverse_depth: np.ndarray, mask:
 
     """
     known = residual if np.isfinite(residual) else UNKNOWN_RESIDUAL
-    cosine = np.nan_to_num(cosine)
+    cosine = np.where(cosine > 0, cosine, np.float32(0))
     result = (np.float32(1.2 * np.exp(-known / 0.1)) * cosine) / (cosine + np.float32(0.2))
-    support = np.full(result.shape, MASKED_TRUST, np.float32)
+    support = np.float32(MASKED_TRUST)
     if sensor_depth is not None:
         weak = thresholds(residual, config)[0]
-        difference = (sensor_depth * inverse_depth - 1) * np.float32(1 / weak)
-        support = np.where(mask, support, 1 / (1 + difference * difference))
+        difference = sensor_depth * inverse_depth
+        difference -= 1
+        difference *= np.float32(1 / weak)
+        difference *= difference
+        difference += 1
+        support = np.where(mask, np.float32(MASKED_TRUST), np.reciprocal(difference))
     result *= support
-    result[edges] *= EDGE_TRUST
-    result[~(inverse_depth > 0)] = 0
-    return np.clip(result, 0, 1)
+    result *= np.where(edges, np.float32(EDGE_TRUST), np.float32(1))
+    result *= inverse_depth > 0
+    return np.clip(result, 0, 1, out=result)
 
 
 def thresholds(residual: float, config: FusionConfig) -> tuple[float, float]:
@@ -314,7 +318,7 @@ def _square(radius: float) -> np.ndarray:
 
 
 def _as_bytes(mask: np.ndarray) -> np.ndarray:
-    return mask.astype(np.uint8)
+    return np.ascontiguousarray(mask).view(np.uint8)
 
 
 def _opened(mask: np.ndarray) -> np.ndarray:

@@ -169,9 +169,8 @@ def cos_incidence(normals: np.ndarray, camera: PinholeCamera) -> np.ndarray:
         1 seen square on, 0 at grazing; NaN without a normal.
 
     """
-    rays = camera.rays()
-    across = -(normals * rays).sum(axis=-1)
-    return np.clip(across / np.sqrt((rays * rays).sum(axis=-1)), 0.0, 1.0)
+    across = np.einsum('ijk,ijk->ij', normals, camera.unit_rays())
+    return np.clip(np.negative(across, out=across), 0.0, 1.0, out=across)
 
 
 def _is_smooth(a: np.ndarray, b: np.ndarray, jump: float) -> np.ndarray:

@@ -7,6 +7,7 @@ Nodes and tools use this class and nothing below it.
 """
 from __future__ import annotations
 
+import ctypes
 import sys
 from collections.abc import Iterable, Iterator
 from functools import cached_property
@@ -25,7 +26,7 @@ from dkt_ros.upsample import Upsampler
 
 if TYPE_CHECKING:
     from dkt_ros.model.pipeline import DKTPipeline
-    from dkt_ros.stream import DKTStream
+    from dkt_ros.stream import DKTStream, PendingEstimate
 
 FIELDS = frozenset({'disparity', 'depth', 'depth_fused', 'mask', 'confidence', 'normals'})
 """The maps that can be asked for."""
@@ -35,32 +36,42 @@ JUMP = 0.06
 # Farther than 50 m is no depth.
 MIN_INVERSE_DEPTH = 0.02
 TURN_S = 1e-4
+# M_MMAP_THRESHOLD, M_TRIM_THRESHOLD and M_ARENA_MAX of malloc.h.
+ALLOCATION = ((-3, 2 ** 25), (-1, 2 ** 29), (-8, 1))
 
 
 def share_processor() -> None:
     """
-    Set Python and OpenCV up for networks and maps in two threads side by side.
+    Set this process up for networks, decoder and maps in threads side by side.
 
     At Python's 5 ms a turn each would wait for the other after every one of its many small steps,
-    and OpenCV's own threads only crowd the processor.
+    and OpenCV's own threads only crowd the processor. Torch gets half of the processors in each of
+    its two threads. The C library keeps the memory of the arrays that come and go: to have it back
+    from the system page by page costs more than much of the arithmetic.
     """
+    import torch
     sys.setswitchinterval(TURN_S)
     cv2.setNumThreads(1)
+    torch.set_num_threads(max(1, torch.get_num_threads() // 2))
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, 'mallopt'):
+        for option, value in ALLOCATION:
+            libc.mallopt(option, value)
 
 
 class Perception:
     """
     Everything between a camera frame and the maps that are published.
 
-    `push` and `flush` do all of it at once. The networks' part (`advance`, `drain`) and the maps'
-    (`complete`) may instead run in two threads, each of them in one; then nothing may be under way
-    in either when `reset` is called.
+    `push` and `flush` do all of it at once. Networks (`advance`, `drain`), decoder (`decode`) and
+    maps (`complete`) may instead run in three threads, each of them in one; then nothing may be
+    under way in any when `reset` is called.
 
     Parameters
     ----------
     pipeline_or_stream : DKTPipeline or DKTStream
         The model; a pipeline is wrapped into a `DKTStream`. A stream is anything with
-        `push(frame)`, `flush()` and `reset(reason)`.
+        `advance(frame)`, `drain()`, `decode(pending)` and `reset(reason)`.
     config : PerceptionConfig
         Stream, anchor, fusion and where normals come from.
     wanted : iterable of str
@@ -98,19 +109,23 @@ class Perception:
 
     def push(self, frame: Frame) -> list[DepthEstimate]:
         """Take a frame; return the finished estimates, in order, possibly none."""
-        return list(self.complete(self.advance(frame)))
+        return list(self.complete(self.decode(self.advance(frame))))
 
     def flush(self) -> list[DepthEstimate]:
         """Return the estimates that wait for the rest of their window: the end of a clip."""
-        return list(self.complete(self.drain()))
+        return list(self.complete(self.decode(self.drain())))
 
-    def advance(self, frame: Frame) -> list[DepthEstimate]:
-        """Take a frame; return what the networks made of windows that are full, for `complete`."""
-        return self.stream.push(frame)
+    def advance(self, frame: Frame) -> list[PendingEstimate]:
+        """Take a frame; return the frames of windows that are full, for `decode`."""
+        return self.stream.advance(frame)
 
-    def drain(self) -> list[DepthEstimate]:
-        """Return what waits for the rest of its window, for `complete`."""
-        return self.stream.flush()
+    def drain(self) -> list[PendingEstimate]:
+        """Return the frames that wait for the rest of their window, for `decode`."""
+        return self.stream.drain()
+
+    def decode(self, pending: Iterable[PendingEstimate]) -> list[DepthEstimate]:
+        """Return the estimates of whole windows without their maps, for `complete`."""
+        return self.stream.decode(pending)
 
     def complete(self, estimates: Iterable[DepthEstimate]) -> Iterator[DepthEstimate]:
         """Yield the estimates with their maps, each as soon as it is finished."""
@@ -127,13 +142,15 @@ class Perception:
         if self._starts_anew(window[0].frame):
             self.anchor.reset()
         self._last = window[-1].frame
-        sensors = [_shrunk_sensor(estimate) for estimate in window]
+        cleaned = [_cleaned_sensor(estimate) for estimate in window]
+        sensors = [_shrunk(depth, estimate) for depth, estimate in
+                   zip(cleaned, window, strict=True)]
         stacked = None if any(sensor is None for sensor in sensors) else np.stack(sensors)
         disparity = np.stack([estimate.disparity for estimate in window])
         height, width = disparity.shape[1:]
         state = self.anchor.update(disparity, stacked, window[0].camera.resized(width, height))
-        for estimate, sensor in zip(window, sensors, strict=True):
-            yield _FrameMaps(estimate, sensor, state, self).finish()
+        for estimate, sensor, small in zip(window, cleaned, sensors, strict=True):
+            yield _FrameMaps(estimate, sensor, small, state, self).finish()
 
     def _starts_anew(self, frame: Frame) -> bool:
         if self._last is None:
@@ -146,12 +163,11 @@ class Perception:
 class _FrameMaps:
     """The maps of one frame, each computed at most once and only if something needs it."""
 
-    def __init__(self, estimate: DepthEstimate, small_sensor: np.ndarray | None,
-                 state: AnchorState, owner: Perception) -> None:
+    def __init__(self, estimate: DepthEstimate, sensor: np.ndarray | None,
+                 small_sensor: np.ndarray | None, state: AnchorState, owner: Perception) -> None:
         self.estimate, self.state = estimate, state
         self.config, self.wanted = owner.config, owner.wanted
-        sensor = estimate.frame.sensor_depth
-        self.sensor = None if sensor is None else fusion.clean_sensor(sensor)
+        self.sensor = sensor
         self.factor: np.ndarray | None = None
         self.residual = state.residual
         values = np.asarray(estimate.disparity, np.float32)
@@ -236,7 +252,7 @@ class _FrameMaps:
 
 
 def _as_stream(pipeline_or_stream: DKTPipeline | DKTStream, config: PerceptionConfig) -> DKTStream:
-    if hasattr(pipeline_or_stream, 'push'):
+    if hasattr(pipeline_or_stream, 'advance'):
         return pipeline_or_stream
     from dkt_ros.stream import DKTStream
     return DKTStream(pipeline_or_stream, config.stream, normals=config.normals.source == 'model')
@@ -247,9 +263,11 @@ def _inverted(inverse_depth: np.ndarray) -> np.ndarray:
         return np.where(inverse_depth > MIN_INVERSE_DEPTH, 1 / inverse_depth, np.float32(np.nan))
 
 
-def _shrunk_sensor(estimate: DepthEstimate) -> np.ndarray | None:
+def _cleaned_sensor(estimate: DepthEstimate) -> np.ndarray | None:
     sensor = estimate.frame.sensor_depth
-    if sensor is None:
-        return None
+    return None if sensor is None else fusion.clean_sensor(sensor)
+
+
+def _shrunk(sensor: np.ndarray | None, estimate: DepthEstimate) -> np.ndarray | None:
     height, width = estimate.disparity.shape
-    return fusion.shrink_sensor(fusion.clean_sensor(sensor), width, height)
+    return None if sensor is None else fusion.shrink_sensor(sensor, width, height)

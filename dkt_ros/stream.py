@@ -7,10 +7,10 @@ computation takes is measured.
 """
 from __future__ import annotations
 
-import time
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from dkt_ros.config import PRESETS, StreamConfig
 from dkt_ros.errors import UserError
 from dkt_ros.frame import DepthEstimate, Frame
 from dkt_ros.model.pipeline import DKTPipeline
-from dkt_ros.model.windows import DecodedWindow, WindowShape, WindowStream
+from dkt_ros.model.windows import LatentWindow, WindowShape, WindowStream
 from dkt_ros.seams import SeamMonitor
 
 # A stream thinned to what the computer can do has long gaps and is no less a stream.
@@ -66,9 +66,22 @@ class StreamStats:
         return self.seams.ratio
 
 
+@dataclass(frozen=True)
+class PendingEstimate:
+    """An estimate whose window is not decoded yet: its frame and its place in that window."""
+
+    frame: Frame
+    window_id: int
+    window: LatentWindow
+    row: int
+
+
 class DKTStream:
     """
     Push frames, receive estimates at working resolution, in order, each with its input frame.
+
+    `push` and `flush` do all of it at once. What comes before the decoder (`advance`, `drain`) and
+    the decoder (`decode`) may instead run in two threads, each of them in one.
 
     A gap or a jump back of the stamps, a new image size and a new camera start a new stream; what
     waited is then computed and given back first, so no frame is lost.
@@ -98,6 +111,7 @@ class DKTStream:
                                 "'depth' must be asked for")
         self.stats = StreamStats()
         self._windows = self._open(self.config.height, self.config.width, False)
+        self._num_windows = 0
         self._forget()
 
     @property
@@ -117,26 +131,38 @@ class DKTStream:
 
     def push(self, frame: Frame) -> list[DepthEstimate]:
         """Take a frame; give back the estimates that are finished now, possibly none."""
-        finished = []
+        return self.decode(self.advance(frame))
+
+    def flush(self) -> list[DepthEstimate]:
+        """Give back the frames that still wait, then start anew: the end of a clip."""
+        return self.decode(self.drain())
+
+    def advance(self, frame: Frame) -> list[PendingEstimate]:
+        """Take a frame; give back what full windows hold, for `decode`."""
+        pending = []
         reason = self._reason_to_reset(frame)
         if reason:
-            finished = self._drain()
+            pending = self._drain()
             self._restart(reason)
         if self._last is None:
             self._fit_to(frame.camera)
         self._last = frame
         self.stats.frames_in += 1
         self._waiting.append(frame)
-        start = time.perf_counter()
-        window = self._windows.push(frame.rgb)
-        self._busy_s += time.perf_counter() - start
-        return finished + (self._finish(window) if window else [])
+        return pending + self._pending(self._windows.advance(frame.rgb))
 
-    def flush(self) -> list[DepthEstimate]:
-        """Give back the frames that still wait, then start anew: the end of a clip."""
-        finished = self._drain()
+    def drain(self) -> list[PendingEstimate]:
+        """Give back what still waits for the rest of its window, for `decode`; then start anew."""
+        pending = self._drain()
         self._restart('flush')
-        return finished
+        return pending
+
+    def decode(self, pending: Iterable[PendingEstimate]) -> list[DepthEstimate]:
+        """Decode whole windows, in the order in which they came."""
+        estimates = []
+        for _, group in groupby(pending, key=lambda estimate: estimate.window_id):
+            estimates += self._decoded(list(group))
+        return estimates
 
     def reset(self, reason: str) -> None:
         """Forget everything and count the reason; frames that wait are dropped."""
@@ -188,33 +214,35 @@ class DKTStream:
 
     def _restart(self, reason: str) -> None:
         self.stats.resets[reason] += 1
-        self.stats.seams.reset()
         self._windows.reset()
         self._forget()
 
     def _forget(self) -> None:
         self._last: Frame | None = None
         self._waiting: deque[Frame] = deque()
-        self._busy_s = 0.0
 
-    def _drain(self) -> list[DepthEstimate]:
-        start = time.perf_counter()
-        window = self._windows.flush()
-        self._busy_s += time.perf_counter() - start
-        return self._finish(window) if window else []
+    def _drain(self) -> list[PendingEstimate]:
+        return self._pending(self._windows.drain())
 
-    def _finish(self, window: DecodedWindow) -> list[DepthEstimate]:
-        stats, disparity = self.stats, window.maps['depth']
+    def _pending(self, window: LatentWindow | None) -> list[PendingEstimate]:
+        if window is None:
+            return []
+        self._num_windows += 1
+        return [PendingEstimate(self._waiting.popleft(), self._num_windows - 1, window, row)
+                for row in range(window.num_frames)]
+
+    def _decoded(self, pending: list[PendingEstimate]) -> list[DepthEstimate]:
+        stats, window = self.stats, pending[0].window.decode()
+        disparity = window.maps['depth']
         normals = window.maps.get('normal', [None] * window.num_frames)
-        seconds = self._busy_s / window.num_frames
-        self._busy_s = 0.0
-        old = stats.seconds_per_frame
+        seconds, old = sum(window.seconds.values()) / window.num_frames, stats.seconds_per_frame
         stats.seconds_per_frame = seconds if old is None else \
             old + SPEED_SMOOTHING * (seconds - old)
         stats.stage_seconds.update(window.seconds)
+        if window.window_id == 0:
+            stats.seams.reset()
         stats.seams.add(disparity)
-        window_id = stats.windows
         stats.windows += 1
         stats.frames_out += window.num_frames
-        return [DepthEstimate(self._waiting.popleft(), disparity[i], window_id, normals[i])
-                for i in range(window.num_frames)]
+        return [DepthEstimate(estimate.frame, disparity[estimate.row], estimate.window_id,
+                              normals[estimate.row]) for estimate in pending]

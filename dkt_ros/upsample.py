@@ -62,14 +62,15 @@ class Upsampler:
     def normals(self, normals: np.ndarray) -> np.ndarray:
         """Return normals (h, w, 3) as (H, W, 3) float32 of unit length, not mixed at edges."""
         normals = np.nan_to_num(np.asarray(normals, np.float32))
-        planes = [self._resize(np.ascontiguousarray(normals[..., i])) for i in range(3)]
+        planes = [self._resize(plane) for plane in cv2.split(normals)]
         if self._has_edges:
             index = np.flatnonzero(self.edges)
-            is_near = self._is_near.ravel()[index]
-            for chosen, sure in ((is_near, self._sure_near), (~is_near, self._sure_far)):
-                values = self._normals_of_side(normals, sure, index[chosen])
-                for i in range(3):
-                    planes[i].ravel()[index[chosen]] = values[:, i]
+            sides = np.concatenate([_of_side(normals, sure).reshape(-1, 3)
+                                    for sure in (self._sure_far, self._sure_near)])
+            on_near = self._is_near.ravel()[index]
+            values = sides[self._working_index(index) + on_near * self._values.size]
+            for i in range(3):
+                planes[i].ravel()[index] = values[:, i]
         return _normalised(planes)
 
     def smooth(self, values: np.ndarray) -> np.ndarray:
@@ -119,14 +120,10 @@ class Upsampler:
         detail = guide - self._resize(small)
         return self._resize(self._share) + self._resize(slope) * detail
 
-    def _normals_of_side(self, normals: np.ndarray, sure: np.ndarray, index: np.ndarray
-                         ) -> np.ndarray:
-        (height, width), (rows, columns) = sure.shape, np.divmod(index, self._size[0])
-        index = (rows * height // self._size[1]) * width + columns * width // self._size[0]
-        around = _box(normals * sure[..., None]).reshape(-1, 3)[index]
-        own = normals.reshape(-1, 3)[index]
-        alone = _box(sure.astype(np.float32)).ravel()[index] < 0.5
-        return np.where((sure.ravel()[index] | alone)[:, None], own, around)
+    def _working_index(self, index: np.ndarray) -> np.ndarray:
+        """Return the flat index of the working pixel below each pixel of the image."""
+        (height, width), (rows, columns) = self._values.shape, np.divmod(index, self._size[0])
+        return (rows * height // self._size[1]) * width + columns * width // self._size[0]
 
     def _resize(self, values: np.ndarray) -> np.ndarray:
         return cv2.resize(values, self._size, interpolation=cv2.INTER_LINEAR)
@@ -140,6 +137,13 @@ def _fill(values: np.ndarray, holes: np.ndarray, known: np.ndarray, otherwise: n
     mean = _box(values * weight) / np.maximum(total, np.float32(1e-6))
     # Running sums leave rounding errors where there is nothing to sum.
     return np.where(holes, np.where(total > 0.5, mean, otherwise), values)
+
+
+def _of_side(normals: np.ndarray, sure: np.ndarray) -> np.ndarray:
+    """Replace normals (h, w, 3) that are not `sure` by the sum of those around that are."""
+    around = _box(normals * sure[..., None])
+    alone = _box(sure.astype(np.float32)) < 0.5
+    return np.where((sure | alone)[..., None], normals, around)
 
 
 def _box(values: np.ndarray) -> np.ndarray:

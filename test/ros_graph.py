@@ -177,6 +177,9 @@ class StubPerception:
         self.waiting = []
         return finished
 
+    def decode(self, pending):
+        return pending
+
     def complete(self, estimates):
         return estimates
 

@@ -10,6 +10,7 @@ from dkt_ros.model.attention import (
     MAX_LOGIT,
     bounded_attention,
     choose_attention,
+    gelu_linear,
     largest_logit,
 )
 from dkt_ros.model.execution import prepare
@@ -118,3 +119,11 @@ def test_graphs_have_attention_of_their_own():
         prepare(toy_pipeline(), 'onnxruntime', attention='math')
     with pytest.raises(UserError, match="attention is 'sage'; allowed: 'auto', 'measure'"):
         prepare(toy_pipeline(), attention='sage')
+
+
+@torch.no_grad()
+def test_gelu_in_the_pass_of_its_layer():
+    layer, x = torch.nn.Linear(32, 48), randn(9, 2, 10, 32)
+    expected = F.gelu(layer(x), approximate='tanh')
+    found = gelu_linear(x.to(torch.bfloat16), layer.to(torch.bfloat16))
+    torch.testing.assert_close(found.float(), expected, atol=0.03, rtol=0.03)

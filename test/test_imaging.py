@@ -16,6 +16,7 @@ from dkt_ros.model.imaging import (
     to_disparity,
     to_normals,
     to_video,
+    to_working_video,
 )
 
 DATA = Path(__file__).parent / 'data'
@@ -78,3 +79,13 @@ def test_turning_back_undoes_turning():
     # a wall whose normal points to the left of the upright image points down in the turned one
     turned = np.broadcast_to(np.float32([0.0, 1.0, 0.0]), (1, 5, 3, 3))
     np.testing.assert_array_equal(rotate_maps_back(turned)[0, 0, 0], [-1.0, 0.0, 0.0])
+
+
+def test_a_frame_resized_in_whole_numbers_is_half_a_step_off():
+    rgb = np.random.default_rng(3).integers(0, 256, (48, 64, 3), dtype=np.uint8)
+    found, expected = to_working_video(rgb, 24, 40), to_video(resize_rgb(rgb[None], 24, 40))
+    assert found.shape == expected.shape
+    steps = (found - expected) * 127.5
+    assert steps.abs().max() < 1.51
+    assert steps.mean().abs() < 0.05
+    assert torch.equal(to_working_video(rgb, 48, 64), to_video(rgb[None]))

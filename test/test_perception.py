@@ -38,11 +38,14 @@ class StreamOfTruth:
         self.normals = np.zeros((60, 80, 3), np.float32) - np.float32([0, 0, 1])
         self.with_normals = with_normals
 
-    def push(self, frame):
+    def advance(self, frame):
         self.waiting.append(frame)
-        return self.flush() if len(self.waiting) == WINDOW else []
+        return self.drain() if len(self.waiting) == WINDOW else []
 
-    def flush(self):
+    def decode(self, pending):
+        return pending
+
+    def drain(self):
         frames, self.waiting = self.waiting, []
         self.window_id += 1
         return [DepthEstimate(frame, self.disparity, self.window_id,
@@ -211,7 +214,7 @@ def test_windows_are_told_apart_and_nan_disparity_does_no_harm():
     stream.disparity[5:9, 5:9] = np.nan
     perception = Perception(stream)
     two = [DepthEstimate(frame(i), stream.disparity, window_id=i // 2) for i in range(4)]
-    stream.push = lambda frame: two
+    stream.advance = lambda frame: two
     estimates = perception.push(frame(3))
     assert [e.window_id for e in estimates] == [0, 0, 1, 1]
     assert estimates[0].anchor is estimates[1].anchor

@@ -7,6 +7,8 @@ Wan 2.2 works as well as the form of Wan 2.1.
 """
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from diffusers import AutoencoderKLWan
 from diffusers.models.autoencoders.autoencoder_kl_wan import patchify, unpatchify
@@ -106,10 +108,21 @@ class CausalVAEEncoder:
 
 
 class CausalVAEDecoder:
-    """Decode a stream of latents; memory does not grow with its length."""
+    """
+    Decode a stream of latents; memory does not grow with its length.
 
-    def __init__(self, vae: AutoencoderKLWan) -> None:
-        self._vae = vae
+    Parameters
+    ----------
+    vae : AutoencoderKLWan
+        The weights.
+    tasks : sequence of str
+        What the rows of the batch are for, if only that is wanted: where it is faster, all three
+        channels of `depth` then are their mean.
+
+    """
+
+    def __init__(self, vae: AutoencoderKLWan, tasks: Sequence[str] = ()) -> None:
+        self._vae, self._tasks = vae, tuple(tasks)
         self._mean, self._std = latent_statistics(vae)
         self.reset()
 
@@ -149,6 +162,7 @@ class CausalVAEDecoder:
         self.check(latent)
         vae = self._vae
         z = vae.post_quant_conv(latent.to(vae.dtype) * self._std + self._mean)
+        vae.decoder.conv_out.tasks = self._tasks
         video = vae.decoder(z, feat_cache=self._cache, feat_idx=[0], first_chunk=self._is_first)
         self._is_first = False
         if vae.config.patch_size is not None:

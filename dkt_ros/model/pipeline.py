@@ -197,12 +197,12 @@ class DKTPipeline(DiffusionPipeline):
         engines = self.vae_engines
         return CausalVAEEncoder(self.vae) if engines is None else engines.open_encoder()
 
-    def open_decoder(self) -> CausalVAEDecoder | TinyDecoderStream:
-        """Return the decoder of a new stream."""
+    def open_decoder(self, tasks: Sequence[str] = ()) -> CausalVAEDecoder | TinyDecoderStream:
+        """Return the decoder of a new stream; `tasks`, if given, as for `CausalVAEDecoder`."""
         if self.tiny_decoder is not None:
             return TinyDecoderStream(self.tiny_decoder)
         engines = self.vae_engines
-        return CausalVAEDecoder(self.vae) if engines is None else engines.open_decoder()
+        return CausalVAEDecoder(self.vae, tasks) if engines is None else engines.open_decoder()
 
     @property
     def size_multiple(self) -> tuple[int, int]:

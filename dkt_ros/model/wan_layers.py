@@ -7,14 +7,26 @@ copying, and normalise without a strided norm. Results agree to float32 rounding
 on a GPU or in another dtype they do what diffusers does.
 
 After `multiply_in_bfloat16` a convolution rounds its inputs and weights to bfloat16, for which
-some processors have instructions; what is between convolutions stays in float32.
+some processors have instructions; what is between convolutions stays in float32. Enlarging by 2
+and the convolution after it become one transposed convolution, with 4 instead of 9 products for
+each result. The decoder's last convolution knows what its rows are for (`tasks`).
 """
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
+import torch.nn.functional as F
 from diffusers import AutoencoderKLWan
-from diffusers.models.autoencoders.autoencoder_kl_wan import WanCausalConv3d, WanRMS_norm
+from diffusers.models.autoencoders.autoencoder_kl_wan import (
+    WanCausalConv3d,
+    WanRMS_norm,
+    WanUpsample,
+)
 from torch import nn
+
+Weights = tuple[torch.Tensor, torch.Tensor]
+COLORS = 3
 
 
 def _is_fast(x: torch.Tensor) -> bool:
@@ -26,17 +38,21 @@ def _is_fast(x: torch.Tensor) -> bool:
 class FastCausalConv3d(WanCausalConv3d):
     """`WanCausalConv3d` on oneDNN."""
 
-    rounded: tuple[torch.Tensor, torch.Tensor] | None = None
+    rounded: Weights | None = None
 
     def forward(self, x: torch.Tensor, cache_x: torch.Tensor | None = None) -> torch.Tensor:
         """Convolve (B, C, T, H, W), causal in time; `cache_x` holds the frames before."""
         if not _is_fast(x):
             return super().forward(x, cache_x)
+        return self._convolve(x, cache_x, self.rounded or (self.weight, self.bias))
+
+    def _convolve(self, x: torch.Tensor, cache_x: torch.Tensor | None,
+                  weights: Weights) -> torch.Tensor:
         pad_w, _, pad_h, _, pad_t, _ = self._padding
         if pad_t == 0:
             cache_x = None
         missing = max(pad_t - (0 if cache_x is None else cache_x.shape[2]), 0)
-        weight, bias = self.rounded or (self.weight, self.bias)
+        weight, bias = weights
         x = _joined(x, cache_x, missing, weight.dtype)
         return torch.mkldnn_convolution(x, weight, bias, (0, pad_h, pad_w), self.stride,
                                         self.dilation, self.groups).float()
@@ -58,10 +74,64 @@ def _joined(x: torch.Tensor, past: torch.Tensor | None, missing: int,
     return joined
 
 
+class OutputConv3d(FastCausalConv3d):
+    """
+    The last convolution of a decoder, in float32 where its result is disparity.
+
+    In bfloat16 disparity would show steps of 1/256. It is the mean of the colours, so that for it
+    the mean is computed alone and stands for all of them.
+
+    Attributes
+    ----------
+    tasks : sequence of str
+        Of the rows of the batch; without them all is computed in float32.
+
+    """
+
+    tasks: Sequence[str] = ()
+
+    def set_up(self) -> None:
+        """Prepare the weights for each task."""
+        self.gray = tuple(tensor.unflatten(0, (COLORS, -1)).mean(0)
+                          for tensor in (self.weight.detach(), self.bias.detach()))
+        self.coarse = _rounded(self)
+
+    def forward(self, x: torch.Tensor, cache_x: torch.Tensor | None = None) -> torch.Tensor:
+        """Convolve (B, C, T, H, W), a row for each task."""
+        if not (self.tasks and _is_fast(x)):
+            return super().forward(x, cache_x)
+        result = x.new_empty(len(x), self.out_channels, *x.shape[2:])
+        for row, task in enumerate(self.tasks):
+            weights = self.gray if task == 'depth' else self.coarse
+            past = None if cache_x is None else cache_x[row:row + 1]
+            found = self._convolve(x[row:row + 1], past, weights)[0]
+            result[row].unflatten(0, (-1, len(found)))[:] = found
+        return result
+
+
+class FastUpsampling(nn.Sequential):
+    """Enlarging by 2 to the nearest and a 3x3 convolution, as one transposed 4x4 convolution."""
+
+    def set_up(self) -> None:
+        """Prepare the weights."""
+        weight, bias = self[1].weight.detach(), self[1].bias.detach()
+        # an input pixel reaches four enlarged ones, and each of those 3x3 results
+        spread = F.conv2d(weight.flip(2, 3).flatten(0, 1)[:, None], weight.new_ones(1, 1, 2, 2),
+                          padding=1)
+        spread = spread.unflatten(0, weight.shape[:2])[:, :, 0].transpose(0, 1)
+        self.spread = spread.contiguous().to(torch.bfloat16), bias.to(torch.bfloat16)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Turn (B, C, H, W) into (B, C', 2 H, 2 W)."""
+        if not _is_fast(x):
+            return super().forward(x)
+        return F.conv_transpose2d(x.to(torch.bfloat16), *self.spread, stride=2, padding=1).float()
+
+
 class FastConv2d(nn.Conv2d):
     """`Conv2d` of a resampler, with rounded weights if it has them."""
 
-    rounded: tuple[torch.Tensor, torch.Tensor] | None = None
+    rounded: Weights | None = None
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Convolve (B, C, H, W)."""
@@ -93,14 +163,22 @@ def use_fast_layers(vae: AutoencoderKLWan) -> AutoencoderKLWan:
 
 def multiply_in_bfloat16(vae: AutoencoderKLWan) -> AutoencoderKLWan:
     """
-    Let the convolutions of `vae` round to bfloat16, in place, all but the very last.
+    Let the convolutions of `vae` round to bfloat16, in place, but for the disparity of the last.
 
-    The last one gives disparity: rounded, it would show steps of 1/256. The weights themselves
-    stay as they are.
+    The weights themselves stay as they are.
     """
-    for name, module in vae.named_modules():
-        is_last = name == 'decoder.conv_out'
-        if isinstance(module, (FastCausalConv3d, FastConv2d)) and not is_last:
-            module.rounded = (module.weight.detach().to(torch.bfloat16),
-                              module.bias.detach().to(torch.bfloat16))
+    last = vae.decoder.conv_out
+    for module in vae.modules():
+        if isinstance(module, (FastCausalConv3d, FastConv2d)) and module is not last:
+            module.rounded = _rounded(module)
+        elif isinstance(module, nn.Sequential) and isinstance(module[0], WanUpsample):
+            module.__class__ = FastUpsampling
+            module.set_up()
+    if isinstance(last, FastCausalConv3d):
+        last.__class__ = OutputConv3d
+        last.set_up()
     return vae
+
+
+def _rounded(layer: nn.Module) -> Weights:
+    return layer.weight.detach().to(torch.bfloat16), layer.bias.detach().to(torch.bfloat16)

@@ -10,7 +10,7 @@ length of the stream.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from dkt_ros.model.causal_vae import temporal_ratio
-from dkt_ros.model.imaging import resize_rgb, to_maps, to_video
+from dkt_ros.model.imaging import to_maps, to_working_video
 from dkt_ros.model.overlap import open_overlap
 from dkt_ros.model.sampler import latent_noise
 
@@ -59,6 +59,32 @@ class WindowShape:
 
 
 @dataclass(frozen=True)
+class LatentWindow:
+    """
+    The new frames of one window before they are decoded, which may be done in another thread.
+
+    Windows are decoded in order and each of them once.
+
+    Attributes
+    ----------
+    window_id : int
+        Number of the window since the stream began.
+    num_frames : int
+        New frames.
+    seconds : dict of str to float
+        Time spent since the window before: encode, dit [s].
+    decode : callable
+        Gives the `DecodedWindow`.
+
+    """
+
+    window_id: int
+    num_frames: int
+    seconds: dict[str, float]
+    decode: Callable[[], DecodedWindow]
+
+
+@dataclass(frozen=True)
 class DecodedWindow:
     """
     The new frames of one window.
@@ -70,7 +96,7 @@ class DecodedWindow:
     maps : dict of str to (n, h, w) or (n, h, w, 3) float32
         Disparity for task `depth`, unit normals for task `normal`, at working size.
     seconds : dict of str to float
-        Time spent since the window before: encode, dit, decode [s].
+        Time spent on the window: encode, dit, decode [s].
 
     """
 
@@ -91,12 +117,12 @@ class _Branch:
                  seed: int, overlap: str) -> None:
         owner = next(iter(models))
         self._vae, self._seed = owner.vae, seed
-        self._encoder, self._decoder = owner.open_encoder(), owner.open_decoder()
+        self.tasks = [task for tasks in models.values() for task in tasks]
+        self._encoder, self._decoder = owner.open_encoder(), owner.open_decoder(self.tasks)
         self._is_single = shape.is_single
         self._parts = [(model, tasks, open_overlap(
             overlap, model.folded(), tasks, model.schedule(num_inference_steps),
             shape.overlap_latents)) for model, tasks in models.items()]
-        self.tasks = [task for tasks in models.values() for task in tasks]
         self.reset()
 
     @property
@@ -105,9 +131,8 @@ class _Branch:
         return self._encoder.num_frames
 
     def reset(self) -> None:
-        """Forget the past."""
+        """Forget the past; the decoder does so when it begins anew."""
         self._encoder.reset()
-        self._decoder.reset()
         for _, _, overlap in self._parts:
             overlap.reset()
         self._new: list[torch.Tensor] = []
@@ -131,9 +156,11 @@ class _Branch:
         self._new = []
         return torch.cat(clean)
 
-    def decode(self, latents: torch.Tensor) -> dict[str, np.ndarray]:
-        """Return the maps of the new latents."""
+    def decode(self, latents: torch.Tensor, begins: bool) -> dict[str, np.ndarray]:
+        """Return the maps of the new latents; `begins` with the first ones of a stream."""
         videos = []
+        if begins:
+            self._decoder.reset()
         for latent in latents.split(1, dim=2):
             if self._is_single:
                 self._decoder.reset()
@@ -191,7 +218,7 @@ class WindowStream:
             branch.reset()
         self._frames: list[torch.Tensor] = []
         self._num_waiting = self._num_new = self.num_windows = 0
-        self._seconds = dict.fromkeys(('encode', 'dit', 'decode'), 0.0)
+        self._seconds = {'encode': 0.0}
 
     @property
     def frames_per_window(self) -> int:
@@ -203,30 +230,38 @@ class WindowStream:
         """Frames pushed and not yet given back."""
         return self._num_waiting
 
-    @torch.no_grad()
     def push(self, rgb: np.ndarray) -> DecodedWindow | None:
         """Take one frame (H, W, 3) uint8 of any size; give back a window when one is full."""
+        window = self.advance(rgb)
+        return window and window.decode()
+
+    def flush(self) -> DecodedWindow | None:
+        """Give back the frames still waiting, in a shorter window if need be; then reset."""
+        window = self.drain()
+        return window and window.decode()
+
+    @torch.no_grad()
+    def advance(self, rgb: np.ndarray) -> LatentWindow | None:
+        """Do what `push` does, short of decoding."""
         self._num_waiting += 1
         self._append(rgb)
         needed = self.shape.new_latents if self.num_windows else self.shape.window_latents
         return self._window() if self._num_new == needed else None
 
     @torch.no_grad()
-    def flush(self) -> DecodedWindow | None:
-        """Give back the frames still waiting, in a shorter window if need be; then reset."""
-        decoded, waiting = None, self._num_waiting
-        if waiting:
+    def drain(self) -> LatentWindow | None:
+        """Do what `flush` does, short of decoding."""
+        window = None
+        if self._num_waiting:
             while self._frames:
                 self._append_prepared(self._frames[-1])
-            decoded = self._window()
-            maps = {task: maps[:waiting] for task, maps in decoded.maps.items()}
-            decoded = DecodedWindow(decoded.window_id, maps, decoded.seconds)
+            window = self._window()
         self.reset()
-        return decoded
+        return window
 
     def _append(self, rgb: np.ndarray) -> None:
         start = time.perf_counter()
-        video = to_video(resize_rgb(rgb[None], *self.size))
+        video = to_working_video(rgb, *self.size)
         self._seconds['encode'] += time.perf_counter() - start
         self._append_prepared(video)
 
@@ -243,18 +278,24 @@ class WindowStream:
         self._num_new += 1
         self._seconds['encode'] += time.perf_counter() - start
 
-    def _window(self) -> DecodedWindow:
-        times = [time.perf_counter()]
+    def _window(self) -> LatentWindow:
+        start = time.perf_counter()
         clean = [branch.denoise() for branch in self._branches]
-        times.append(time.perf_counter())
+        seconds = {'encode': self._seconds['encode'], 'dit': time.perf_counter() - start}
+        self._seconds['encode'], self._num_new = 0.0, 0
+        number, num_frames = self.num_windows, self._num_waiting
+        self._num_waiting = 0
+        self.num_windows += 1
+        return LatentWindow(number, num_frames, seconds,
+                            lambda: self._decoded(number, num_frames, clean, seconds))
+
+    @torch.no_grad()
+    def _decoded(self, number: int, num_frames: int, clean: list[torch.Tensor],
+                 seconds: dict[str, float]) -> DecodedWindow:
+        start = time.perf_counter()
         maps: dict[str, np.ndarray] = {}
         for branch, latents in zip(self._branches, clean, strict=True):
-            maps |= branch.decode(latents)
-        times.append(time.perf_counter())
-        seconds = {'encode': self._seconds['encode'], 'dit': times[1] - times[0],
-                   'decode': times[2] - times[1]}
-        self._seconds['encode'], self._num_new = 0.0, 0
-        window = DecodedWindow(self.num_windows, maps, seconds)
-        self._num_waiting = max(self._num_waiting - window.num_frames, 0)
-        self.num_windows += 1
-        return window
+            maps |= branch.decode(latents, begins=number == 0)
+        # what a flush added to fill the last latent is cut off
+        maps = {task: values[:num_frames] for task, values in maps.items()}
+        return DecodedWindow(number, maps, seconds | {'decode': time.perf_counter() - start})

@@ -23,14 +23,17 @@ class PerceptionLike(Protocol):
 
     wanted: frozenset[str]
 
-    def advance(self, frame: Frame) -> list[DepthEstimate]:
-        """Take a frame; return the estimates of full windows, their maps not yet made."""
+    def advance(self, frame: Frame) -> list:
+        """Take a frame; return one thing for each frame of full windows, for `decode`."""
 
-    def drain(self) -> list[DepthEstimate]:
-        """Return the estimates that wait for the rest of their window."""
+    def drain(self) -> list:
+        """Return one thing for each frame that waits for the rest of its window."""
+
+    def decode(self, pending: Iterable) -> list[DepthEstimate]:
+        """Return the estimates, their maps not yet made; runs in a thread of its own."""
 
     def complete(self, estimates: Iterable[DepthEstimate]) -> Iterable[DepthEstimate]:
-        """Give the estimates their maps, one by one; runs in another thread than the others."""
+        """Give the estimates their maps, one by one; runs in a thread of its own."""
 
     def reset(self, reason: str) -> None:
         """Start a new stream."""

@@ -1,8 +1,8 @@
 """
-Between pairing and publishing, in two threads of their own.
+Between pairing and publishing, in three threads of their own.
 
-The first decodes and runs the networks; the second makes the maps and hands them over, while the
-next window is computed already.
+The first reads messages and runs the networks, the second the decoder; the third makes the maps
+and hands them over, while the next windows are computed already.
 """
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ class Engine:
         self._generation = 0
         self._rebuild = False
         self._reset_reason = ''
-        self._decode_s = self._compute_s = self._cpu_s = self._maps_s = 0.0
+        self._decode_s = self._compute_s = self._cpu_s = self._video_s = self._maps_s = 0.0
         self._last_offer = 0.0
         self._open_stream = False
         self._normals = 'normals' in fields()
@@ -101,7 +101,8 @@ class Engine:
         window, overlap = PRESETS[config.stream.preset]
         self._pacer = Pacer()
         self._worker = Worker(self._process, self._failed, 4 * (window - overlap) + 1)
-        # What it is given waits for what it has: nothing is ever thrown out.
+        # What these are given waits for what they have: nothing is ever thrown out.
+        self._decoder = Worker(self._decode_window, self._failed, 1)
         self._finisher = Worker(self._finish, self._failed, 1)
 
     @property
@@ -111,7 +112,12 @@ class Engine:
 
     def idle(self) -> bool:
         """Return True if nothing waits and nothing runs."""
-        return self._worker.idle() and self._finisher.idle()
+        return all(worker.idle() for worker in self._workers)
+
+    @property
+    def _workers(self) -> tuple[Worker, ...]:
+        """In the order in which a window passes through them."""
+        return self._worker, self._decoder, self._finisher
 
     def describe(self) -> dict[str, str]:
         """Return what runs, for diagnostics."""
@@ -156,15 +162,15 @@ class Engine:
             if config is not None:
                 self._config = config
                 self._rebuild = True
-        self._worker.clear()
-        self._finisher.clear()
+        for worker in self._workers:
+            worker.clear()
         self._pacer.reset()
 
     def close(self, timeout_s: float) -> None:
         """End the threads; a computation that lasts longer ends unheard."""
         self.restart('closed')
-        self._finisher.stop(timeout_s)
-        self._worker.stop(timeout_s)
+        for worker in reversed(self._workers):
+            worker.stop(timeout_s)
 
     def _process(self, item: tuple[int, Pair | None]) -> None:
         generation, pair = item
@@ -178,24 +184,35 @@ class Engine:
         self._stats.span('decode', decode_s)
         self._renew(generation)
         computing = time.perf_counter()
-        estimates = self.perception.drain() if frame is None else self.perception.advance(frame)
+        pending = self.perception.drain() if frame is None else self.perception.advance(frame)
         self._decode_s += decode_s
         self._compute_s += time.perf_counter() - computing
         self._cpu_s += time.thread_time() - cpu_start
-        self._hand_on(generation, estimates)
+        self._hand_on(generation, pending)
 
-    def _hand_on(self, generation: int, estimates: list[DepthEstimate]) -> None:
-        """Have the maps of a window made, once those of the window before are finished."""
-        if not estimates:
+    def _hand_on(self, generation: int, pending: list) -> None:
+        """Have a window decoded, once the window before is."""
+        if not pending:
             return
-        number = len(estimates)
-        # Of two threads that work side by side, the slower one sets the pace.
-        self._pacer.observe(max((self._decode_s + self._compute_s) / number, self._maps_s))
+        number = len(pending)
+        # Of threads that work side by side, the slowest sets the pace.
+        self._pacer.observe(max((self._decode_s + self._compute_s) / number, self._video_s,
+                                self._maps_s))
         self._stats.span('compute', self._compute_s / number)
-        item = generation, estimates, self._cpu_s
+        item = generation, pending, self._cpu_s
         self._decode_s = self._compute_s = self._cpu_s = 0.0
+        self._decoder.join()
+        self._decoder.submit(item)
+
+    def _decode_window(self, item: tuple[int, list, float]) -> None:
+        """Decode a window and have its maps made, once those of the window before are."""
+        generation, pending, cpu_s = item
+        start, cpu_start = time.perf_counter(), time.thread_time()
+        estimates = self.perception.decode(pending)
+        self._video_s = (time.perf_counter() - start) / len(pending)
+        self._stats.span('video', self._video_s)
         self._finisher.join()
-        self._finisher.submit(item)
+        self._finisher.submit((generation, estimates, cpu_s + time.thread_time() - cpu_start))
 
     def _finish(self, item: tuple[int, list[DepthEstimate], float]) -> None:
         generation, estimates, cpu_s = item
@@ -231,6 +248,7 @@ class Engine:
         if toggled and not (rebuild or reason):
             self._hand_on(generation, self.perception.drain())
         if toggled or rebuild or reason:
+            self._decoder.join()
             self._finisher.join()
         if toggled or rebuild:
             self.perception = self._backend.perception(config, normals)

@@ -1,9 +1,9 @@
 """
 `dkt bench stream`: speed, age, memory and seams of each live preset, 640x480 in and out.
 
-The whole chain of `Perception` is timed, on the bundled clip, in two threads as in `depth_node`:
-the maps of a window are made while the networks work on the next one. Each preset runs in a
-process of its own, so that its peak memory is its own.
+The whole chain of `Perception` is timed, on the bundled clip, in three threads as in `depth_node`:
+a window is decoded, and the maps of the one before made, while the networks work on the next one.
+Each preset runs in a process of its own, so that its peak memory is its own.
 """
 from __future__ import annotations
 
@@ -45,13 +45,13 @@ class _Timeline:
     Attributes
     ----------
     seconds, finished : list
-        Time [s] and estimates of each push; a push that fills a window waits for the maps of the
-        one before.
+        Time [s] and estimates of each push; a push that fills a window waits until the one
+        before is decoded.
     maps : list of float
         Time for the maps of each window [s].
     rss_mb : list of float
-        Memory at each push [MB], as it was when no maps were being made: what a moment in the
-        middle of them shows depends on the moment, not on how much is kept.
+        Memory [MB], as it was when the last window had been decoded: what a moment in the middle
+        shows depends on the moment, not on how much is kept.
 
     """
 
@@ -150,23 +150,29 @@ def play(perception, frames: Iterator[Frame]) -> _Timeline:
         deque(perception.complete(estimates), maxlen=0)
         timeline.maps.append(time.perf_counter() - start)
 
-    with ThreadPoolExecutor(1) as finisher:
-        maps: Future | None = None
+    def decode(pending: list, before: Future | None) -> Future:
+        estimates = perception.decode(pending)
+        if before is not None:
+            before.result()
+        return finisher.submit(complete, estimates)
+
+    # A window is handed on when the one before has been taken on, as in depth_node.
+    with ThreadPoolExecutor(1) as finisher, ThreadPoolExecutor(1) as decoder:
+        decoding: Future | None = None
         memory = rss_mb()
         for frame in frames:
             start = time.perf_counter()
-            estimates = perception.advance(frame)
-            if estimates:
-                if maps is not None:
-                    maps.result()
+            pending = perception.advance(frame)
+            if pending:
+                maps = None if decoding is None else decoding.result()
                 memory = rss_mb()
-                maps = finisher.submit(complete, estimates)
+                decoding = decoder.submit(decode, pending, maps)
             timeline.seconds.append(time.perf_counter() - start)
-            timeline.finished.append(len(estimates))
-            del estimates
+            timeline.finished.append(len(pending))
+            del pending
             timeline.rss_mb.append(memory)
-        if maps is not None:
-            maps.result()
+        if decoding is not None:
+            decoding.result().result()
     return timeline
 
 
@@ -182,7 +188,7 @@ def summarise(timeline: _Timeline, stream) -> dict:
     per_frame = sum(seconds) / sum(finished)
     stages = {name: value / stats.frames_out for name, value in stats.stage_seconds.items()}
     stages['maps'] = sum(timeline.maps) / stats.frames_out
-    ages, drops = camera_ages(seconds, finished, stages['maps'], CAMERA_HZ, 600)
+    ages, drops = camera_ages(seconds, finished, stages['decode'], stages['maps'], CAMERA_HZ, 600)
     return {
         'frames_in': stats.frames_in, 'frames_out': stats.frames_out, 'drops': drops,
         'fps': 1.0 / per_frame, 'ms_per_frame': 1000 * per_frame,
@@ -200,8 +206,8 @@ def _steady_from(finished: Sequence[int]) -> int:
     return ends[WARM_UP_WINDOWS - 1] if len(ends) >= WARM_UP_WINDOWS else len(finished)
 
 
-def camera_ages(seconds: Sequence[float], finished: Sequence[int], maps_s: float,
-                rate_hz: float, num_images: int) -> tuple[list[float], int]:
+def camera_ages(seconds: Sequence[float], finished: Sequence[int], decode_s: float,
+                maps_s: float, rate_hz: float, num_images: int) -> tuple[list[float], int]:
     """
     Play measured computing times against a camera on a virtual clock.
 
@@ -210,8 +216,9 @@ def camera_ages(seconds: Sequence[float], finished: Sequence[int], maps_s: float
     seconds, finished : sequence
         Computing time [s] and number of finished estimates of each push, whole windows, repeated
         for as long as needed.
-    maps_s : float
-        Time for the maps of one estimate [s], which follow one after the other.
+    decode_s, maps_s : float
+        Time for the decoding and for the maps of one estimate [s]; a window is decoded whole, then
+        its maps follow one after the other.
     rate_hz : float
         Images a second.
     num_images : int
@@ -234,7 +241,8 @@ def camera_ages(seconds: Sequence[float], finished: Sequence[int], maps_s: float
         free_at = max(free_at, now) + seconds[push]
         waiting.append(now)
         for number in range(finished[push]):
-            ages.append(free_at + (number + 1) * maps_s - waiting.popleft())
+            done_at = free_at + finished[push] * decode_s + (number + 1) * maps_s
+            ages.append(done_at - waiting.popleft())
         push = (push + 1) % len(seconds)
     return ages, pacer.drops
 
