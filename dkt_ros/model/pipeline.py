@@ -7,7 +7,7 @@ goes through `WindowStream`, the very code a camera's stream goes through.
 """
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
