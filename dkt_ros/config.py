@@ -212,9 +212,9 @@ class DepthNodeConfig(PerceptionConfig):
     attention: str = option('auto', "Torch's kernel for self-attention; `auto` leaves the choice "
                             'to torch, `measure` times all at start and takes the fastest.',
                             choices=ATTENTIONS, read_only=True)
-    threads: int = option(0, 'Processor threads of the networks; 0 leaves the choice to torch. '
-                          'Fewer leave room for other processes.', minimum=0, maximum=1024,
-                          read_only=True)
+    threads: int = option(0, 'Processor threads of the networks, and as many of the decoder; 0 '
+                          'takes half of all for each. Fewer leave room for other processes.',
+                          minimum=0, maximum=1024, read_only=True)
     autostart: bool = option(True, 'Configure and activate at start, without a lifecycle '
                              'manager.', read_only=True)
     max_age_s: float = option(0.0, 'Images older than this on arrival are dropped [s]; 0 takes '
@@ -260,8 +260,8 @@ class BenchConfig(Config):
                                  minimum=0, maximum=2160)
     normals: bool = option(True, "Run the model's normal task too.")
     device: str = option('cpu', 'Where the model runs: `cpu`, `cuda` or `cuda:N`.')
-    threads: int = option(0, 'Torch threads; 0 leaves the choice to torch.', minimum=0,
-                          maximum=1024)
+    threads: int = option(0, 'Torch threads of the networks, and as many of the decoder; 0 takes '
+                          'half of all for each.', minimum=0, maximum=1024)
     seed: int = option(1, 'Seed of the noise.', minimum=0, maximum=2**31 - 1)
 
 

@@ -8,6 +8,7 @@ Nodes and tools use this class and nothing below it.
 from __future__ import annotations
 
 import ctypes
+import os
 import sys
 from collections.abc import Iterable, Iterator
 from functools import cached_property
@@ -45,18 +46,23 @@ def share_processor() -> None:
     Set this process up for networks, decoder and maps in threads side by side.
 
     At Python's 5 ms a turn each would wait for the other after every one of its many small steps,
-    and OpenCV's own threads only crowd the processor. Torch gets half of the processors in each of
-    its two threads. The C library keeps the memory of the arrays that come and go: to have it back
-    from the system page by page costs more than much of the arithmetic.
+    and OpenCV's own threads only crowd the processor. The C library keeps the memory of the arrays
+    that come and go: to have it back from the system page by page costs more than much of the
+    arithmetic.
     """
-    import torch
     sys.setswitchinterval(TURN_S)
     cv2.setNumThreads(1)
-    torch.set_num_threads(max(1, torch.get_num_threads() // 2))
     libc = ctypes.CDLL(None)
     if hasattr(libc, 'mallopt'):
         for option, value in ALLOCATION:
             libc.mallopt(option, value)
+
+
+def share_torch(threads: int = 0) -> None:
+    """Let torch use so many processors for networks and decoder each; 0 takes half of them."""
+    import torch
+    half = max(1, (os.cpu_count() or 1) // 2)
+    torch.set_num_threads(threads or min(torch.get_num_threads(), half))
 
 
 class Perception:

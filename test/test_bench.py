@@ -31,13 +31,15 @@ def model(tmp_path):
 
 
 def test_age_at_a_camera_slower_than_the_computer():
-    ages, drops = camera_ages([0.01, 0.01, 0.01, 0.2], [0, 0, 0, 4], 0.1, 5.0, 8)
+    ages, drops = camera_ages([0.01, 0.01, 0.01, 0.2], [0, 0, 0, 4], 0.0, 0.1, 5.0, 8)
     assert drops == 0
     assert ages == pytest.approx([0.9, 0.8, 0.7, 0.6] * 2)
+    ages, _ = camera_ages([0.01, 0.01, 0.01, 0.2], [0, 0, 0, 4], 0.05, 0.1, 5.0, 8)
+    assert ages == pytest.approx([1.1, 1.0, 0.9, 0.8] * 2)
 
 
 def test_age_at_a_camera_faster_than_the_computer_stays_bounded():
-    ages, drops = camera_ages([0.1] * 3 + [0.5], [0, 0, 0, 4], 0.0, 10.0, 1000)
+    ages, drops = camera_ages([0.1] * 3 + [0.5], [0, 0, 0, 4], 0.0, 0.0, 10.0, 1000)
     assert drops > 400
     assert max(ages) < 2.5
 

@@ -13,6 +13,8 @@ import torch
 from diffusers import AutoencoderKLWan
 from diffusers.models.autoencoders.autoencoder_kl_wan import patchify, unpatchify
 
+from dkt_ros.model.wan_layers import OutputConv3d
+
 
 def temporal_ratio(vae: AutoencoderKLWan) -> int:
     """Return the number of video frames a latent holds (the very first one holds 1)."""
@@ -162,7 +164,9 @@ class CausalVAEDecoder:
         self.check(latent)
         vae = self._vae
         z = vae.post_quant_conv(latent.to(vae.dtype) * self._std + self._mean)
-        vae.decoder.conv_out.tasks = self._tasks
+        last = vae.decoder.conv_out
+        if isinstance(last, OutputConv3d):
+            last.tasks = self._tasks
         video = vae.decoder(z, feat_cache=self._cache, feat_idx=[0], first_chunk=self._is_first)
         self._is_first = False
         if vae.config.patch_size is not None:

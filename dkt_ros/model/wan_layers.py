@@ -149,7 +149,9 @@ class FastRMSNorm(WanRMS_norm):
             return super().forward(x)
         # F.normalize divides by max(norm, 1e-12)
         inverse = (x * x).sum(1, keepdim=True).clamp_min_(1e-24).rsqrt_().mul_(self.scale)
-        return (x * inverse).mul_(self.gamma) + self.bias
+        normed = (x * inverse).mul_(self.gamma)
+        # a layer without a bias has 0.0
+        return normed.add_(self.bias) if isinstance(self.bias, torch.Tensor) else normed
 
 
 def use_fast_layers(vae: AutoencoderKLWan) -> AutoencoderKLWan:
@@ -171,6 +173,9 @@ def multiply_in_bfloat16(vae: AutoencoderKLWan) -> AutoencoderKLWan:
     for module in vae.modules():
         if isinstance(module, (FastCausalConv3d, FastConv2d)) and module is not last:
             module.rounded = _rounded(module)
+        elif isinstance(module, nn.SiLU):
+            # what it is given is always fresh from a norm
+            module.inplace = True
         elif isinstance(module, nn.Sequential) and isinstance(module[0], WanUpsample):
             module.__class__ = FastUpsampling
             module.set_up()

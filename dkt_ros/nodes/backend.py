@@ -63,10 +63,9 @@ class ModelBackend:
         if find_spec('torch') is None:
             raise UserError('torch is not installed, and the model needs it: pip install torch')
         from dkt_ros.model.loading import load_pipeline
+        from dkt_ros.perception import share_torch
         from dkt_ros.stream import DKTStream
-        if config.threads:
-            import torch
-            torch.set_num_threads(config.threads)
+        share_torch(config.threads)
         normals = config.normals.model if config.normals.source == 'model' else ''
         self._pipeline = load_pipeline(config.model, config.device, config.execution,
                                        config.precision, config.stream.decoder, normals,

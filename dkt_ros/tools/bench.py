@@ -102,11 +102,10 @@ def measure_preset(folder: Path, preset: str, config: BenchConfig) -> dict:
     import torch
 
     from dkt_ros.model.loading import load_pipeline
-    from dkt_ros.perception import Perception, share_processor
+    from dkt_ros.perception import Perception, share_processor, share_torch
 
     share_processor()
-    if config.threads:
-        torch.set_num_threads(config.threads)
+    share_torch(config.threads)
     stream = StreamConfig(preset=preset, height=config.working_height,
                           width=config.working_width, seed=config.seed)
     normals = NormalsConfig(source='model' if config.normals else 'none')
