@@ -84,9 +84,12 @@ def _drawn(config: RenderConfig, seed: int, out: Path,
 
 
 def children_seconds() -> float:
-    """Return the processor time of the processes that this one has started and seen end [s]."""
-    spent = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return spent.ru_utime + spent.ru_stime
+    """
+    Return the processor time of the processes that this one has started and seen end [s].
+
+    Without what the kernel took, as the worker counts it.
+    """
+    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
 
 
 def estimate(num_scenes: int, config: RenderConfig, measured: dict | None = None) -> dict:
