@@ -22,6 +22,11 @@ def test_figures_of_the_analytic_frame():
     assert figures['background_mae_m'] == 0.0 and figures['background_holes'] == 0.0
     assert sensor_stats.frame_figures(replace(item, material=0 * item.material),
                                       item.frame.sensor_depth) is None
+    # A few pixels that the sensor saw say nothing about its error.
+    blind = item.frame.sensor_depth.copy()
+    blind[tuple(np.argwhere((item.material == 1) & np.isfinite(blind))[5:].T)] = np.nan
+    figures = sensor_stats.frame_figures(item, blind)
+    assert figures['glass_holes'] > 0.9 and np.isnan(figures['glass_median_m'])
 
 
 def test_frames_with_a_pair_are_compared_with_both_models(tmp_path):

@@ -37,7 +37,7 @@ def frame_figures(item: SceneFrame, sensor: np.ndarray) -> dict[str, float] | No
     dict
         glass_holes, background_holes: share without depth; glass_median_m: median distance
         behind the surface; glass_mae_m, background_mae_m; glass_delta_105: share within 5 %,
-        holes left out.
+        holes left out. NaN where the sensor saw next to nothing of the glass.
 
     """
     known = np.isfinite(item.depth)
@@ -50,12 +50,12 @@ def frame_figures(item: SceneFrame, sensor: np.ndarray) -> dict[str, float] | No
     if glass.sum() < MIN_PIXELS or background.sum() < MIN_PIXELS:
         return None
     error, off = (sensor - item.depth)[seen], np.abs(sensor - item.depth)[background]
-    nothing = float('nan')
+    nothing, enough = float('nan'), error.size >= MIN_PIXELS
     ratio = (np.maximum(sensor, item.depth) / np.minimum(sensor, item.depth))[seen]
     return {'glass_holes': float(1 - seen.sum() / glass.sum()),
-            'glass_median_m': float(np.median(error)) if error.size else nothing,
-            'glass_mae_m': float(np.mean(np.abs(error))) if error.size else nothing,
-            'glass_delta_105': float(np.mean(ratio < 1.05)) if error.size else nothing,
+            'glass_median_m': float(np.median(error)) if enough else nothing,
+            'glass_mae_m': float(np.mean(np.abs(error))) if enough else nothing,
+            'glass_delta_105': float(np.mean(ratio < 1.05)) if enough else nothing,
             'background_holes': float(np.mean(~np.isfinite(off))),
             'background_mae_m': float(np.nanmean(off)) if np.isfinite(off).any() else nothing}
 

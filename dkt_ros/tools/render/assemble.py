@@ -127,6 +127,14 @@ def record_camera(record: dict) -> PinholeCamera:
                          record.get('cx', (width - 1) / 2), record.get('cy', (height - 1) / 2))
 
 
+def sense_pair(record: dict, folder: Path, index: int,
+               config: RenderConfig) -> tuple[np.ndarray, np.ndarray]:
+    """Return raw disparity and aligned depth of a frame's infrared pair, as `sense` does."""
+    pair = tuple(read_infrared(folder / f'{index:04d}_{side}.exr') for side in ('left', 'right'))
+    return sense(pair, record_camera(record), config.sensor.stereo,
+                 np.random.default_rng((record['seed'], index, 13)))
+
+
 def scene_frames(record: dict, folder: Path, config: RenderConfig) -> Iterator[SceneFrame]:
     """Yield the frames of a drawn scene: exposed, in the optical frame, with a sensor's depth."""
     camera = record_camera(record)
@@ -143,10 +151,7 @@ def scene_frames(record: dict, folder: Path, config: RenderConfig) -> Iterator[S
         pose = np.asarray(pose)
         disparity = None
         if index in pairs:
-            pair = tuple(read_infrared(folder / f'{index:04d}_{side}.exr')
-                         for side in ('left', 'right'))
-            disparity, sensor = sense(pair, camera, config.sensor.stereo,
-                                      np.random.default_rng((record['seed'], index, 13)))
+            disparity, sensor = sense_pair(record, folder, index, config)
         else:
             sensor = simulate_sensor(passes['depth'], passes['material'], passes['instance'],
                                      camera.fx, config.sensor, record['seed'], index)

@@ -8,6 +8,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import numpy as np
 from rich.table import Table
 
 from dkt_ros.config import RenderConfig
@@ -16,6 +17,7 @@ from dkt_ros.tools.render.assemble import (
     accept_scene,
     infrared_spec,
     scene_name,
+    sense_pair,
     stereo_frames,
 )
 from dkt_ros.tools.render.media import media_files
@@ -38,7 +40,7 @@ def measure_scene(config: RenderConfig, seed: int = 0) -> dict:
     -------
     dict
         Seconds: `start` (of Blender, once a worker), `build` (a scene), `frame`, `pair` (of
-        infrared images), `write` (a frame, with the sensor); `processor` (the same of processor
+        infrared images, with its matching), `write` (a frame); `processor` (the same of processor
         time, which a busy machine does not stretch); `device` that Cycles rendered with;
         `frame_bytes` and `scene_bytes`.
 
@@ -50,9 +52,15 @@ def measure_scene(config: RenderConfig, seed: int = 0) -> dict:
     with tempfile.TemporaryDirectory(prefix='dkt-estimate-') as folder:
         out = Path(folder)
         record, started = _drawn(short, seed, out, interpreter)
-        begin = time.monotonic(), time.process_time()
+        clock = [_clocks()]
+        for index in stereo_frames(short):
+            sense_pair(record, out / f'{record["name"]}.frames', index, short)
+        clock.append(_clocks())
         accept_scene(record, out, out, short)
-        written = time.monotonic() - begin[0], time.process_time() - begin[1]
+        clock.append(_clocks())
+        # Writing matches the pairs once more, which is not to count for frames that have none.
+        matched, written = np.diff(clock, axis=0)
+        written = np.maximum(written - matched, 0.0)
         scene = out / scene_name(seed)
         sizes = {path: path.stat().st_size for path in scene.rglob('*') if path.is_file()}
         frames = sum(size for path, size in sizes.items()
@@ -60,10 +68,11 @@ def measure_scene(config: RenderConfig, seed: int = 0) -> dict:
         real, processor = (
             {'start': start - sum(seconds.values()), 'build': seconds['build'],
              'frame': seconds['frames'] / short.num_frames,
-             'pair': seconds['infrared'] / max(len(stereo_frames(short)), 1),
+             'pair': (seconds['infrared'] + match) / max(len(stereo_frames(short)), 1),
              'write': write / short.num_frames}
-            for start, seconds, write in zip(
-                started, (record['seconds'], record['processor_seconds']), written))
+            for start, seconds, match, write in zip(
+                started, (record['seconds'], record['processor_seconds']), matched.tolist(),
+                written.tolist()))
         return {**real, 'processor': processor, 'device': record['device'],
                 'frame_bytes': frames / short.num_frames,
                 'scene_bytes': sum(sizes.values()) - frames}
@@ -83,10 +92,17 @@ def _drawn(config: RenderConfig, seed: int, out: Path,
                     'min_objects or raise settle_s')
 
 
+def _clocks() -> tuple[float, float]:
+    return time.monotonic(), time.process_time()
+
+
 def children_seconds() -> float:
-    """Return the processor time of the processes that this one has started and seen end [s]."""
-    spent = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return spent.ru_utime + spent.ru_stime
+    """
+    Return the processor time of the processes that this one has started and seen end [s].
+
+    Without what the kernel took, as the worker counts it.
+    """
+    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
 
 
 def estimate(num_scenes: int, config: RenderConfig, measured: dict | None = None) -> dict:

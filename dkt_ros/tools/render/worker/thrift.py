@@ -4,7 +4,7 @@ from __future__ import annotations
 import bpy
 
 IMPORTANCE_MAP_PX = 256
-"""Of the environment. The automatic map takes 1.4 s a frame and is no better here."""
+"""Of the environment. The automatic map takes 1.4 s to make and is no better here."""
 
 
 def be_thrifty(deep: int) -> None:
