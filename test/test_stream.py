@@ -8,7 +8,7 @@ import pytest
 import torch
 from toy_model import HEIGHT, WIDTH, toy_frames, toy_pipeline
 
-from dkt_ros.config import PRESETS, StreamConfig
+from dkt_ros.config import OVERLAPS, PRESETS, StreamConfig
 from dkt_ros.errors import UserError
 from dkt_ros.model.windows import WindowShape, WindowStream
 from dkt_ros.seams import SeamMonitor
@@ -200,13 +200,14 @@ def live_tensors():
     return len(sizes), sum(sizes)
 
 
-def test_memory_does_not_grow_with_the_stream(pipeline):
-    stream, sizes = DKTStream(pipeline, BALANCED, normals=True), []
-    for frame in toy_frames(81, interval_ns=10_000_000):
+@pytest.mark.parametrize('overlap', OVERLAPS)
+def test_memory_does_not_grow_with_the_stream(pipeline, overlap):
+    stream, sizes = DKTStream(pipeline, StreamConfig(overlap=overlap), normals=True), []
+    for frame in toy_frames(65, interval_ns=10_000_000):
         stream.push(frame)
         if stream.num_waiting == 0:
             sizes.append(live_tensors())
-    assert len(sizes) == 10
+    assert len(sizes) == 8
     assert sizes[2] == sizes[-1]
 
 

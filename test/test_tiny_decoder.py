@@ -156,6 +156,9 @@ def test_paths_that_do_not_fit_are_named(tmp_path):
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(UserError, match='truncated or broken'):
         load_tiny_decoder(path, vae)
+    torch.save(torch.nn.Linear(1, 1), tmp_path / 'code.pth')
+    with pytest.raises(UserError, match='code.pth holds more than tensors'):
+        load_tiny_decoder(tmp_path / 'code.pth', vae)
     written(tmp_path, published(), 'other.safetensors')
-    with pytest.raises(UserError, match='has 2 weight files; name the one'):
+    with pytest.raises(UserError, match='has 3 weight files; name the one'):
         load_tiny_decoder(tmp_path, vae)
