@@ -48,6 +48,9 @@ class Oracle:
     def drain(self):
         return []
 
+    def decode(self, pending):
+        return pending
+
     def complete(self, estimates):
         return estimates
 

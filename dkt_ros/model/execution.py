@@ -108,7 +108,7 @@ def prepare(pipeline: DKTPipeline, execution: str = 'auto',
     if device.type == 'cpu' and precision != torch.float32:
         multiply_in_bfloat16(pipeline.vae)
         if execution != 'onnxruntime':
-            _multiply_blocks_in_bfloat16(network)
+            _multiply_blocks_in_bfloat16(network, has_plain_layers=precision != FLOAT8)
     if precision != torch.float32:
         check_convolutions(device)
     if precision == FLOAT8:
@@ -146,11 +146,12 @@ def _choose_attention(pipeline: DKTPipeline, network: FoldedTransformer, executi
         block.attend = chosen
 
 
-def _multiply_blocks_in_bfloat16(network: FoldedTransformer) -> None:
+def _multiply_blocks_in_bfloat16(network: FoldedTransformer, has_plain_layers: bool) -> None:
     for block in network.blocks:
         for parameter in block.parameters():
             parameter.data = parameter.data.to(torch.bfloat16)
-        block.activate = gelu_linear
+        if has_plain_layers and hasattr(torch.ops.mkldnn, '_linear_pointwise'):
+            block.activate = gelu_linear
         if largest_logit(*block.qk_weight, block.heads) < MAX_LOGIT:
             block.attend = bounded_attention
 

@@ -33,7 +33,7 @@ from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 
 from dkt_ros.camera import PinholeCamera
 from dkt_ros.config import DepthNodeConfig
-from dkt_ros.errors import UserError
+from dkt_ros.errors import RunError, UserError
 from dkt_ros.frame import DepthEstimate, Frame
 from dkt_ros.middleware import profile_environment
 from dkt_ros.nodes import messages
@@ -70,6 +70,10 @@ class FixedPerception:
     def drain(self) -> list[DepthEstimate]:
         """Return nothing: nothing waits."""
         return []
+
+    def decode(self, pending: list[DepthEstimate]) -> list[DepthEstimate]:
+        """Return them: there is no decoder."""
+        return pending
 
     def complete(self, estimates: list[DepthEstimate]) -> list[DepthEstimate]:
         """Return them: they have their maps."""
@@ -185,6 +189,9 @@ def figures(node: DepthNode, round_trips: Sequence[float]) -> dict:
     """Return the percentiles of the frames after the warm-up [ms]."""
     stages = {name: np.array(node.stats.spans(name)[WARM_UP:]) * 1e3 for name in STAGES}
     number = min(map(len, stages.values()))
+    if not number:
+        raise RunError('no frame came back within the time; the messages of depth_node above may '
+                       'tell why, else try again with less other load')
     total = sum(values[-number:] for values in stages.values())
     cpu = np.array(node.stats.spans('cpu')[WARM_UP:]) * 1e3
     return {'frames': number, 'ros_ms': percentiles(total), 'cpu_ms': percentiles(cpu),

@@ -201,11 +201,14 @@ class _Replay:
         self._prediction, self._waiting = prediction, []
         self._next = self._window = 0
 
-    def push(self, frame: Frame) -> list[DepthEstimate]:
+    def advance(self, frame: Frame) -> list[DepthEstimate]:
         self._waiting.append(frame)
-        return self.flush() if len(self._waiting) == WINDOW else []
+        return self.drain() if len(self._waiting) == WINDOW else []
 
-    def flush(self) -> list[DepthEstimate]:
+    def decode(self, pending: Iterable[DepthEstimate]) -> list[DepthEstimate]:
+        return list(pending)
+
+    def drain(self) -> list[DepthEstimate]:
         frames, self._waiting = self._waiting, []
         self._window += 1
         values = self._prediction.values[self._next:self._next + len(frames)]

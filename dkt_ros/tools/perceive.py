@@ -94,7 +94,7 @@ class OfflineStream:
     """
     The whole clip in one call of the pipeline, behind the face of `DKTStream`.
 
-    Frames wait until `flush`; then all of them are denoised together in the reference's joint
+    Frames wait until `drain`; then all of them are denoised together in the reference's joint
     windows. Memory grows with the clip.
 
     Parameters
@@ -113,12 +113,16 @@ class OfflineStream:
         self.pipeline, self.config, self.tasks = pipeline, config, tasks
         self._frames: list[Frame] = []
 
-    def push(self, frame: Frame) -> list[DepthEstimate]:
-        """Keep the frame; nothing is finished before `flush`."""
+    def advance(self, frame: Frame) -> list[DepthEstimate]:
+        """Keep the frame; nothing is finished before `drain`."""
         self._frames.append(frame)
         return []
 
-    def flush(self) -> list[DepthEstimate]:
+    def decode(self, pending: Iterable[DepthEstimate]) -> list[DepthEstimate]:
+        """Return them: the pipeline has decoded them."""
+        return list(pending)
+
+    def drain(self) -> list[DepthEstimate]:
         """Compute all frames kept; the maps have the working size."""
         frames, self._frames = self._frames, []
         if not frames:
