@@ -24,6 +24,8 @@ NEIGHBOUR_M = 0.008
 """Obstacles this far beside the fingers still cost clearance."""
 FACING = 0.8
 """Cosine from which a point faces a pad, whatever the friction."""
+CRUMBS = 30
+"""So few points of other things around are noise, or a foot whose stem was not seen."""
 MAX_FOREIGN = 3
 """Points of other things that may lie between the pads: noise."""
 
@@ -194,14 +196,17 @@ class _Hand:
         """
         Return half the opening (F,), wide where that costs nothing on the way to `reach`.
 
-        And how far the TCP may go beyond the centre, so opened.
+        And how far the TCP may go beyond the centre, so opened. In clutter no jaw opens wide:
+        what one view hides stands where its fingers would go.
         """
         wide, narrow = (np.minimum(width / 2 + margin, self.gripper.max_width / 2)
                         for margin in self.margins)
         side = self._side(shift)
         palm = _first(self._palm_z, side < self.gripper.palm_width / 2 + self.clear)
-        wide_limit, limit = (self._limit(side, half, palm) for half in (wide, narrow))
-        sink = np.minimum(limit, reach)
+        limit = self._limit(side, narrow, palm)
+        if (~self.target).sum() > CRUMBS:
+            return narrow, limit
+        wide_limit, sink = self._limit(side, wide, palm), np.minimum(limit, reach)
         free = (wide_limit >= sink) & (self.foreign(shift, wide, sink) <= MAX_FOREIGN)
         return np.where(free, wide, narrow), np.where(free, wide_limit, limit)
 

@@ -99,8 +99,8 @@ class CollisionConfig(Config):
                                minimum=0.0, maximum=0.5)
     open_margin_m: float = option(0.012, 'How much wider than the thing each side of the jaw '
                                   'opens where it can [m].', minimum=0.0, maximum=0.1)
-    wide_margin_m: float = option(0.035, 'The same where nothing is in the way: what the depth is '
-                                  'off by then matters less [m].', minimum=0.0, maximum=0.2)
+    wide_margin_m: float = option(0.035, 'The same for a thing that stands alone: what the depth '
+                                  'is off by then matters less [m].', minimum=0.0, maximum=0.2)
     min_margin_m: float = option(0.0025, 'Least room on each side; less is too wide to grasp '
                                  '[m].', minimum=0.0, maximum=0.05)
 

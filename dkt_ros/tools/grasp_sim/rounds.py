@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from dkt_ros.grasp.config import GraspConfig, WorkspaceConfig
 from dkt_ros.grasp.grasp import Grasp, Gripper, load_gripper
 from dkt_ros.grasp.planner import GraspPlanner
 from dkt_ros.grasp_sim_config import GraspSimConfig
@@ -16,6 +17,8 @@ from dkt_ros.tools.grasp_sim.sources import Observation, Observer
 from dkt_ros.tools.grasp_sim.world import World
 
 SETTLE_S = 3.0
+WORKSPACE = WorkspaceConfig(lower=(-0.18, -0.18, -0.05), upper=(0.18, 0.18, 0.4))
+"""Where things are looked for, in the frame of the world: as a cell would be told."""
 
 
 def play_round(scene: SimScene, source: str, observer: Observer, config: GraspSimConfig,
@@ -33,7 +36,7 @@ def play_round(scene: SimScene, source: str, observer: Observer, config: GraspSi
 
     """
     gripper = load_gripper(config.gripper)
-    planner = GraspPlanner(gripper)
+    planner = GraspPlanner(gripper, GraspConfig(workspace=WORKSPACE))
     world = World(scene.solids, scene.poses, config.physics, gripper)
     poses: list[np.ndarray | None] = list(scene.poses)
     tries, failures = [], 0
@@ -63,7 +66,8 @@ def play_round(scene: SimScene, source: str, observer: Observer, config: GraspSi
 def _plan(planner: GraspPlanner, seen: Observation) -> tuple[Grasp | None, dict]:
     """Return the best grasp in the frame of the world, and the beginning of a record."""
     start = time.perf_counter()
-    plan = planner.plan(seen.points, seen.confidence, up=seen.up)
+    plan = planner.plan(seen.points, seen.confidence, up=seen.up,
+                        T_workspace_frame=seen.T_world_camera)
     passed_ms = 1e3 * (time.perf_counter() - start)
     record = {'success': False, 'cause': 'no grasp', 'plan_ms': passed_ms,
               'num_grasps': len(plan.grasps)}

@@ -157,8 +157,12 @@ class RenderObserver:
         sensor, rgb = last.frame.sensor_depth, last.frame.rgb
         blind = np.full_like(sensor, np.nan)
         if self._perception is None:
-            options = PerceptionConfig.from_dict({'stream': {'preset': self._config.preset}})
-            self._perception = load_perception(resolve_model(self._config.model), options, 'auto')
+            config = self._config
+            options = PerceptionConfig.from_dict({
+                'normals': {'source': 'none'}, 'stream': {
+                    'preset': config.preset, 'width': config.working_width,
+                    'height': config.working_height}})
+            self._perception = load_perception(resolve_model(config.model), options, 'auto')
         self._perception.reset('a new scene')
         estimates = []
         for item in scene:
