@@ -51,7 +51,7 @@ bench() {  # name, execution, further options
     step "bench model, $name"
     timeout "$limit" "${dkt[@]}" bench model --shape 1.3b --random-weights "${shape[@]}" \
         --device "$DEVICE" --execution "$execution" --json "$OUT/$name.json" \
-        --plot "$OUT/$name.png" "$@" || echo "$name was not timed within $limit s"
+        --plot "$OUT/$name.png" "$@" || echo "$name failed, or took longer than $limit s"
 }
 
 step 'tests on a GPU, self-test of bfloat16 convolutions'

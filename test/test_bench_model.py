@@ -225,6 +225,15 @@ def test_decoder_cache_and_normals_are_told_and_counted(tmp_path, monkeypatch):
         1e12 * figures['peak_tflops'] * 8)
 
 
+def test_float8_is_timed_against_the_speed_of_bfloat16():
+    config = BenchModelConfig(sizes='32x32', presets='image', steps='1', repeats=1, device='cpu',
+                              precision='float8', reference=False)
+    figures = run_bench_model('dkt-tiny', config=config, console=Console(file=io.StringIO()))
+    assert figures['dtype'] == 'float8_e4m3fn'
+    assert figures['peak_tflops'] > 0
+    assert figures['rows'][0]['stage_ms']['dit'] > 0
+
+
 def test_the_table_is_whole_in_a_log_of_80_columns():
     row = {'size': [832, 480], 'preset': 'reference', 'steps': 5, 'ms_per_frame': 1167.4,
            'stage_ms': dict.fromkeys(STAGES, 123.4), 'floor_ms': 131.8, 'age_ms': 12345.6,

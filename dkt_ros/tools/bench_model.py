@@ -30,6 +30,7 @@ from dkt_ros.model.execution import (
     prepare,
     storage_dtype,
 )
+from dkt_ros.model.float8 import FLOAT8
 from dkt_ros.model.loading import choose_device, load_pipeline
 from dkt_ros.model.pipeline import FAITHFUL, FAITHFUL_WINDOW, DKTPipeline
 from dkt_ros.model.random_weights import random_pipeline
@@ -270,7 +271,8 @@ def seconds_of(call: Callable[[], object], device: torch.device, repeats: int) -
 
 @torch.no_grad()
 def matmul_speed(device: str, dtype: torch.dtype) -> float:
-    """Return the speed at which the device multiplies large matrices [FLOP/s]."""
+    """Return the speed of large matrix products [FLOP/s]; for float8 that of bfloat16."""
+    dtype = torch.bfloat16 if dtype == FLOAT8 else dtype
     size = 1024 if device == 'cpu' else 8192
     left, right = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
     calls = 1 if device == 'cpu' else 10
