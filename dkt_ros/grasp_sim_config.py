@@ -109,11 +109,9 @@ class GraspSimConfig(Config):
                           'YAML file.')
     model: str = option('dkt-tiny', 'Model behind the sources `dkt` and `fused`.')
     preset: str = option('balanced', 'Latents a window and overlap of that model.')
-    working_width: int = option(576, 'Working width of that model [px]; 0 takes what its folder '
-                                'says. A single thing is small in the picture: half as many '
-                                'pixels again halve the error of dkt-tiny.', minimum=0,
-                                maximum=3840)
-    working_height: int = option(432, 'Working height of that model [px]; 0 takes what its folder '
+    working_width: int = option(0, 'Working width of that model [px]; 0 takes what its folder '
+                                'says.', minimum=0, maximum=3840)
+    working_height: int = option(0, 'Working height of that model [px]; 0 takes what its folder '
                                  'says.', minimum=0, maximum=2160)
     things: str = option('tabletop-v1', 'Families and materials of the things: those of the '
                          'library that this preset of `dkt render` has too, or all.',

@@ -12,6 +12,7 @@ from dkt_ros.grasp_sim_config import GraspSimConfig, ProtocolConfig, ViewConfig
 pytest.importorskip('mujoco')
 pytest.importorskip('open3d')
 
+from dkt_ros.resources import share_path  # noqa: E402
 from dkt_ros.tools.grasp_sim import run as running  # noqa: E402
 from dkt_ros.tools.grasp_sim.report import markdown  # noqa: E402
 from dkt_ros.tools.grasp_sim.rounds import play_round  # noqa: E402
@@ -25,7 +26,14 @@ from dkt_ros.tools.grasp_sim.statistics import (  # noqa: E402
     summary,
     wilson,
 )
-from dkt_ros.tools.grasp_sim.stored import StoredObserver, packed, store, unpacked  # noqa: E402
+from dkt_ros.tools.grasp_sim.stored import (  # noqa: E402
+    QUICK,
+    StoredObserver,
+    packed,
+    quick_observer,
+    store,
+    unpacked,
+)
 from dkt_ros.tools.grasp_sim.views import RayCaster, camera_arc, scene_meshes, sim_camera  # noqa: E402, E501
 
 CONFIG = GraspSimConfig(view=ViewConfig(width=160, height=120))
@@ -200,3 +208,20 @@ def test_stored_depth_comes_back_to_a_quarter_of_a_millimetre(tmp_path, can):
         stored.scene('single', 'diffuse', 7)
     with pytest.raises(UserError, match='another camera'):
         StoredObserver(GraspSimConfig(), path)
+
+
+def test_the_stored_depth_of_the_package_plays_on_all_sources(tmp_path):
+    path = share_path(*QUICK)
+    assert path.stat().st_size < 1.5e6
+    config = GraspSimConfig()
+    observer = quick_observer(config)
+    assert isinstance(observer, StoredObserver)
+    for cell in running.QUICK:
+        for number in range(cell.num_scenes):
+            observer.scene(cell.kind, cell.label, config.seed + number)
+    cell = chosen(running.QUICK, [], ['diffuse'], [], 1)
+    figures = run_grasp_sim(cell, observer, tmp_path, config, console=Console(quiet=True))
+    found = figures['cells']['single diffuse']
+    assert set(found) == {'truth', 'sensor', 'filled', 'dkt', 'fused'}
+    assert all(item['success']['trials'] == 1 for item in found.values())
+    assert found['truth']['success']['rate'] == 1
