@@ -25,8 +25,6 @@ BLENDS = (10, 30)
 # colour, as a share of full scale, that counts as much as that distance.
 CARRY = 8
 COLOR_SCALE = 0.15
-# A region that is called wrong has no glass in it if holes take less than this share of it.
-WHOLE = 0.1
 # Two surfaces beside a hole are two if they are this share of depth apart.
 STEP = 0.03
 CROSS = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
@@ -123,15 +121,7 @@ def sensor_mask(sensor_depth: np.ndarray, inverse_depth: np.ndarray, residual: f
     wrong &= _witnessed(holes, wrong, residual, config)
     if config.min_relief < 1 and wrong.any():
         wrong &= ~standing(sensor_depth, wrong, config.min_relief)
-    return holes | wrong & ~_whole(holes, wrong)
-
-
-def _whole(holes: np.ndarray, wrong: np.ndarray) -> np.ndarray:
-    """Return the regions of the mask (H, W) with hardly a hole: no glass, a ghost of the model."""
-    count, labels = cv2.connectedComponents(_as_bytes(holes | wrong))
-    area = np.bincount(labels.ravel(), minlength=count)
-    torn = np.bincount(labels.ravel(), weights=holes.ravel(), minlength=count)
-    return (torn < WHOLE * area)[labels]
+    return holes | wrong
 
 
 def _witnessed(holes: np.ndarray, wrong: np.ndarray, residual: float, config: FusionConfig
