@@ -38,7 +38,7 @@ JUMP = 0.06
 MIN_INVERSE_DEPTH = 0.02
 TURN_S = 1e-4
 # M_MMAP_THRESHOLD, M_TRIM_THRESHOLD and M_ARENA_MAX of malloc.h.
-ALLOCATION = ((-3, 2 ** 25), (-1, 2 ** 29), (-8, 1))
+ALLOCATION = ((-3, 2 ** 22), (-1, 2 ** 29), (-8, 1))
 
 
 def share_processor() -> None:
@@ -48,7 +48,8 @@ def share_processor() -> None:
     At Python's 5 ms a turn each would wait for the other after every one of its many small steps,
     and OpenCV's own threads only crowd the processor. The C library keeps the memory of the arrays
     that come and go: to have it back from the system page by page costs more than much of the
-    arithmetic.
+    arithmetic. Those over 4 MB go back all the same: three threads would leave ever new gaps
+    between them, and memory would grow.
     """
     sys.setswitchinterval(TURN_S)
     cv2.setNumThreads(1)
