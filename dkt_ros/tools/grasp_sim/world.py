@@ -232,7 +232,7 @@ def _mjcf(solids: Sequence[Solid], poses: Sequence[np.ndarray], physics: Physics
 <compiler angle="radian" inertiafromgeom="auto" balanceinertia="true"/>
 <option timestep="{physics.timestep_s}" cone="elliptic" integrator="implicitfast"
  impratio="{physics.impratio}" noslip_iterations="{physics.noslip_iterations}"/>
-<size memory="64M"/>
+<size memory="256M"/>
 <default>
 <default class="fixed"><geom contype="1" conaffinity="3" condim="6"
  friction="{sliding}"/></default>
