@@ -1,8 +1,7 @@
 """The VAE's streaming steps by engines: the same stream, with onnxruntime in TensorRT's place."""
 import pytest
 import torch
-from diffusers import AutoencoderKLWan
-from toy_model import randn, toy_frames, toy_pipeline
+from toy_model import randn, smallest_vae, toy_frames, toy_pipeline
 
 from dkt_ros.config import StreamConfig
 from dkt_ros.errors import UserError
@@ -31,10 +30,7 @@ def cache(tmp_path):
 
 @pytest.fixture(scope='module')
 def vae():
-    torch.manual_seed(0)
-    return AutoencoderKLWan(base_dim=4, z_dim=2, dim_mult=[1, 2], num_res_blocks=1,
-                            temperal_downsample=[True], latents_mean=[0.1, 0.2],
-                            latents_std=[1.5, 0.5]).eval().requires_grad_(False)
+    return smallest_vae()
 
 
 class OnnxEngine:

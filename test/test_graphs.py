@@ -1,8 +1,7 @@
 """ONNX graphs of the streaming steps agree with torch, caches included."""
 import pytest
 import torch
-from diffusers import AutoencoderKLWan
-from toy_model import randn, toy_pipeline
+from toy_model import randn, smallest_vae, toy_pipeline
 
 from dkt_ros.model.causal_vae import CausalVAEDecoder, CausalVAEEncoder
 from dkt_ros.model.execution import prepare
@@ -26,10 +25,7 @@ def one_thread():
 
 @pytest.fixture(scope='module')
 def vae():
-    torch.manual_seed(0)
-    return AutoencoderKLWan(base_dim=4, z_dim=2, dim_mult=[1, 2], num_res_blocks=1,
-                            temperal_downsample=[True], latents_mean=[0.1, 0.2],
-                            latents_std=[1.5, 0.5]).eval().requires_grad_(False)
+    return smallest_vae()
 
 
 def session_of(graph, path):

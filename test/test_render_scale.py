@@ -105,17 +105,13 @@ def test_a_folder_that_an_ending_worker_still_writes_to_goes_too(tmp_path, monke
 
 @pytest.mark.skipif(sys.platform != 'linux', reason='only Linux tells a process so')
 def test_a_worker_ends_with_the_one_that_started_it():
-    worker = ('import os, sys, time\n'
-              'sys.path.insert(0, sys.argv[1])\n'
-              'from parent import end_with_parent\n'
-              'end_with_parent(int(sys.argv[2]))\n'
-              'print(os.getpid(), flush=True)\n'
-              'time.sleep(60)\n')
-    starter = ('import os, subprocess, sys\n'
-               'command = [sys.executable, "-c", *sys.argv[1:], str(os.getpid())]\n'
-               'subprocess.Popen(command).wait()\n')
-    process = subprocess.Popen([sys.executable, '-c', starter, worker, str(run.WORKER.parent)],
-                               stdout=subprocess.PIPE, text=True)
+    worker = 'import os, time; print(os.getpid(), flush=True); time.sleep(60)'
+    starter = ('import subprocess, sys\n'
+               'from dkt_ros.tools.processes import end_with_parent\n'
+               'subprocess.Popen([sys.executable, "-c", sys.argv[1]],\n'
+               '                 preexec_fn=end_with_parent()).wait()\n')
+    process = subprocess.Popen([sys.executable, '-c', starter, worker], stdout=subprocess.PIPE,
+                               text=True)
     pid = int(process.stdout.readline())
     assert psutil.pid_exists(pid)
     process.kill()

@@ -25,6 +25,14 @@ def toy_vae(patchified=True):
                             latents_mean=[0.1, -0.2, 0.3, 0.0], **shape).eval()
 
 
+def smallest_vae():
+    """Build a VAE that exports to a graph in a moment: 2 times in space, 2 in time."""
+    torch.manual_seed(0)
+    return AutoencoderKLWan(base_dim=4, z_dim=2, dim_mult=[1, 2], num_res_blocks=1,
+                            temperal_downsample=[True], latents_mean=[0.1, 0.2],
+                            latents_std=[1.5, 0.5]).eval().requires_grad_(False)
+
+
 def toy_transformer(extra_channels=0):
     torch.manual_seed(1)
     return WanTransformer3DModel(

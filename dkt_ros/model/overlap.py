@@ -23,9 +23,9 @@ from dkt_ros.model.folded import FoldedTransformer
 from dkt_ros.model.sampler import FlowSchedule, denoise_window, euler_step
 
 
-class RecomputedOverlap:
+class Overlap:
     """
-    The latents of the overlap as a part of the window.
+    What a window is to know of the one before it.
 
     Parameters
     ----------
@@ -48,8 +48,7 @@ class RecomputedOverlap:
 
     def reset(self) -> None:
         """Forget the past."""
-        self._rgb: torch.Tensor | None = None
-        self._trajectory: list[torch.Tensor] | None = None
+        raise NotImplementedError
 
     def denoise(self, rgb: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
         """
@@ -67,6 +66,19 @@ class RecomputedOverlap:
         (B, z, n, h, w) float
 
         """
+        raise NotImplementedError
+
+
+class RecomputedOverlap(Overlap):
+    """The latents of the overlap as a part of the window."""
+
+    def reset(self) -> None:
+        """Forget the past."""
+        self._rgb: torch.Tensor | None = None
+        self._trajectory: list[torch.Tensor] | None = None
+
+    def denoise(self, rgb: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+        """Return the clean new latents, see `Overlap.denoise`."""
         num_new, held = rgb.shape[2], self._trajectory
         if held is not None:
             rgb = torch.cat([self._rgb, rgb], dim=2)
@@ -79,18 +91,12 @@ class RecomputedOverlap:
         return trajectory[-1][:, :, -num_new:]
 
 
-class CachedOverlap:
+class CachedOverlap(Overlap):
     """
-    The overlap as stored keys and values; parameters and calls are those of `RecomputedOverlap`.
+    The overlap as stored keys and values.
 
     Memory: 2 L N D values for each latent of the overlap, task and step.
     """
-
-    def __init__(self, network: FoldedTransformer, tasks: Sequence[str], schedule: FlowSchedule,
-                 num_latents: int) -> None:
-        self._network, self._tasks, self._schedule = network, tuple(tasks), schedule
-        self._num_latents = num_latents
-        self.reset()
 
     def reset(self) -> None:
         """Forget the past."""
@@ -99,7 +105,7 @@ class CachedOverlap:
         self._clean: tuple[torch.Tensor, torch.Tensor] | None = None
 
     def denoise(self, rgb: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
-        """Return the clean new latents, see `RecomputedOverlap.denoise`."""
+        """Return the clean new latents, see `Overlap.denoise`."""
         schedule, latents = self._schedule, noise
         before, self._num_before = self._num_before, min(self._num_latents,
                                                          self._num_before + rgb.shape[2])
@@ -122,7 +128,7 @@ class CachedOverlap:
 
 
 def open_overlap(name: str, network: FoldedTransformer, tasks: Sequence[str],
-                 schedule: FlowSchedule, num_latents: int) -> RecomputedOverlap | CachedOverlap:
+                 schedule: FlowSchedule, num_latents: int) -> Overlap:
     """Return the strategy of this name, one of `OVERLAPS`."""
     check_choice('overlap', name, OVERLAPS)
     strategy = {'recompute': RecomputedOverlap, 'cache': CachedOverlap}[name]

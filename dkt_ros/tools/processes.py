@@ -20,6 +20,19 @@ TAIL_LINES = 12
 GRACE_S = 3.0
 
 
+def end_with_parent() -> Callable[[], object] | None:
+    """
+    Return the `preexec_fn` of a child that the kernel shall kill with its parent; None off Linux.
+
+    Without it the child of a process that was killed goes on writing into a folder that the next
+    run clears.
+    """
+    if not sys.platform.startswith('linux'):
+        return None
+    libc = ctypes.CDLL(None)
+    return lambda: libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 def in_own_process(function: Callable[..., Any], *arguments: Any) -> Any:
     """Return what a function gives in a fresh process, whose peak memory is then its own."""
     context = multiprocessing.get_context('spawn')
@@ -65,7 +78,7 @@ class Children:
             self._processes[name] = subprocess.Popen(
                 [sys.executable, '-m', module, *arguments], stdin=subprocess.DEVNULL, stdout=log,
                 stderr=subprocess.STDOUT, env=self._environ, start_new_session=True,
-                preexec_fn=_end_with_parent())
+                preexec_fn=end_with_parent())
 
     def log_path(self, name: str) -> Path:
         """Return the log file of a process."""
@@ -113,11 +126,3 @@ def _signal_group(process: subprocess.Popen, number: int) -> None:
 
 def _leave(*_: object) -> None:
     raise SystemExit(128 + signal.SIGTERM)
-
-
-def _end_with_parent():
-    """Return what a child runs first: ask the kernel to be killed with its parent (Linux)."""
-    if not sys.platform.startswith('linux'):
-        return None
-    libc = ctypes.CDLL(None)
-    return lambda: libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)

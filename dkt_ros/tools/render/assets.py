@@ -21,6 +21,7 @@ from dkt_ros.errors import RunError, UserError
 from dkt_ros.material import Material
 from dkt_ros.resources import cache_dir
 from dkt_ros.tools.montage import write_montage
+from dkt_ros.tools.processes import end_with_parent
 from dkt_ros.tools.render.judge import QUESTION, Judge, Verdict, read_verdict
 from dkt_ros.tools.render.setup import find_interpreter
 from dkt_ros.tools.render.worker import shapes
@@ -132,7 +133,7 @@ def draw_tiles(tiles: list[dict], config: AssetsConfig, bank: Path | None = None
         path.write_text(json.dumps(job))
         with open(log, 'w') as stderr, subprocess.Popen(
                 [str(interpreter), str(SHEET), str(path)], stdout=subprocess.PIPE, text=True,
-                stderr=stderr) as process:
+                stderr=stderr, preexec_fn=end_with_parent()) as process:
             try:
                 yield from _told(process, problems if problems is not None else [])
             finally:

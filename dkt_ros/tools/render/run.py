@@ -36,6 +36,7 @@ from dkt_ros.data.scenes import is_scene
 from dkt_ros.errors import RunError, UserError
 from dkt_ros.material import Material
 from dkt_ros.resources import cache_dir
+from dkt_ros.tools.processes import end_with_parent
 from dkt_ros.tools.render.assemble import accept_scene, infrared_spec, scene_name
 from dkt_ros.tools.render.cameras import intrinsics
 from dkt_ros.tools.render.media import media_files
@@ -226,7 +227,7 @@ def import_bank(spec: dict, work: Path, interpreter: Path) -> None:
     job.write_text(json.dumps({'out': str(work), 'parent': os.getpid(), 'scenes': [spec],
                                'bank_only': True}))
     done = subprocess.run([str(interpreter), str(WORKER), str(job)], capture_output=True,
-                          text=True)
+                          text=True, preexec_fn=end_with_parent())
     for line in map(json.loads, done.stdout.splitlines()):
         if 'error' in line:
             raise UserError(line['error'])
@@ -251,7 +252,8 @@ def rendered_records(specs: list[dict], work: Path, interpreter: Path,
                                    'bank_only': False}))
         log = open(work / f'worker_{number}.log', 'w')  # noqa: SIM115 - lives with the process
         process = subprocess.Popen([str(interpreter), str(WORKER), str(job)], text=True,
-                                   stdout=subprocess.PIPE, stderr=log)
+                                   stdout=subprocess.PIPE, stderr=log,
+                                   preexec_fn=end_with_parent())
         processes.append((process, log))
         threading.Thread(target=_listen, args=(process, queue), daemon=True).start()
     try:

@@ -24,7 +24,6 @@ import given  # noqa: E402
 import infrared  # noqa: E402
 import scene as tabletop  # noqa: E402
 import things  # noqa: E402
-from parent import end_with_parent, require_parent  # noqa: E402
 from thrift import be_thrifty  # noqa: E402
 
 OPTICAL_TO_BLENDER = np.diag([1.0, -1.0, -1.0, 1.0])
@@ -212,7 +211,8 @@ def render_scene(spec: dict, bank: things.Bank | None, out: Path, parent: int) -
         animate(camera, path, spec['motion_blur'])
     clock.append(_clocks())
     for index in range(len(path)):
-        require_parent(parent)
+        if os.getppid() != parent:  # where the kernel does not tell, or told too early
+            raise SystemExit('the process that started this one is gone')
         render_frame(spec, camera, index, path, frames)
     clock.append(_clocks())
     if spec['infrared']:
@@ -255,7 +255,6 @@ def main() -> None:
     protocol = os.fdopen(os.dup(1), 'w', buffering=1)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # Blender prints a line a frame
     job = json.loads(Path(sys.argv[1]).read_text())
-    end_with_parent(job['parent'])
     run(job, lambda line: protocol.write(json.dumps(line) + '\n'))
 
 
