@@ -35,7 +35,7 @@ def one_thread():
     torch.manual_seed(0)
 
 
-def write_toy_scene(folder, seed):
+def write_toy_scene(folder, seed, path='orbit'):
     """A sloping floor with a nearer block, five frames, 32x48."""
     rng = np.random.default_rng(seed)
     camera = PinholeCamera(48, 32, 48.0, 48.0, 23.5, 15.5)
@@ -51,7 +51,7 @@ def write_toy_scene(folder, seed):
         frames.append(SceneFrame(index, Frame(rgb, index, camera, depth), depth, normals,
                                  material.astype(np.uint16), material, np.eye(4)))
     write_scene(folder / f'scene_{seed:08d}', name=f'scene_{seed:08d}', seed=seed, preset='toy',
-                fps=6.0, camera=camera, frames=frames)
+                fps=6.0, camera=camera, frames=frames, settings={'render': {'path': path}})
 
 
 @pytest.fixture
@@ -164,6 +164,12 @@ def test_a_window_that_drifts_makes_a_clip_of_one_view(scenes):
     assert moved.any()
     near = batch.inverse_depth[batch.material == 1]
     torch.testing.assert_close(near, torch.full_like(near, 1 / 0.45), rtol=1e-3, atol=0)
+
+
+def test_all_but_unrelated_views_serve_as_clips(tmp_path):
+    for seed, path in enumerate(('orbit', 'views', 'circle')):
+        write_toy_scene(tmp_path, seed, path)
+    assert [clip.is_video for clip in load_clips([tmp_path])] == [True, False, True]
 
 
 def test_windows_drift_slowly_and_stay_inside():

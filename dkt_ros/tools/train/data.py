@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from rich.progress import track
 
+from dkt_ros.data.mixture import is_video
 from dkt_ros.data.scenes import EVALUATION_SEED, list_scenes, open_scene
 from dkt_ros.errors import UserError
 
@@ -67,10 +68,9 @@ def load_clip(path: Path) -> Clip:
     frames = list(scene)
     with np.errstate(divide='ignore', invalid='ignore'):
         inverse = [np.nan_to_num(1.0 / f.depth, nan=0.0, posinf=0.0) for f in frames]
-    path_kind = scene.settings.get('render', {}).get('path', 'orbit')
     return Clip(np.stack([f.frame.rgb for f in frames]), np.float16(inverse),
                 np.stack([np.int8(np.rint(f.normals * 127)) for f in frames]),
-                np.stack([f.material for f in frames]), path_kind == 'orbit')
+                np.stack([f.material for f in frames]), is_video(scene))
 
 
 @dataclass(frozen=True)
