@@ -141,7 +141,7 @@ RENDER_PRESETS = {
     'transphy3d': {
         'width': 640, 'height': 480, 'num_frames': 120, 'fps': 30.0, 'samples': 32, 'path': 'mix',
         'min_objects': 3, 'max_objects': 9, 'distance_m': (0.4, 0.95), 'step_rad': (0.005, 0.05),
-        'elevation_rad': (0.2, 1.05),
+        'elevation_rad': (0.2, 1.05), 'exposure': (0.12, 0.34), 'highlights': 0.5,
         'first_material': 'transparent', 'material_weights': {
             'transparent': 0.52, 'translucent': 0.08, 'reflective': 0.2, 'diffuse': 0.2},
         # Fitted to nine rendered pairs, seeds 3000 to 3008: 57 % holes on glass, +13 mm behind it
@@ -218,6 +218,8 @@ class RenderConfig(Config):
     exposure: tuple[float, ...] = option(
         (0.16, 0.42), 'Range of the mean luminance that the auto exposure aims at.', minimum=0.01,
         maximum=0.9)
+    highlights: float = option(1.0, 'Level from which a camera compresses what is brighter; 1 clips '
+                               'at white (not in tabletop-v1).', minimum=0.1, maximum=1.0)
     min_glass: float = option(0.02, 'Least share of transparent pixels a scene.', minimum=0.0,
                               maximum=1.0)
     image_noise: float = option(0.0, 'Noise of the colour image at full level, as a share of it.',

@@ -12,7 +12,12 @@ from dkt_ros.data.scenes import open_scene
 from dkt_ros.errors import UserError
 from dkt_ros.material import Material
 from dkt_ros.tools.render import run
-from dkt_ros.tools.render.passes import auto_exposure, camera_normals, to_srgb
+from dkt_ros.tools.render.passes import (
+    auto_exposure,
+    camera_normals,
+    roll_off,
+    to_srgb,
+)
 from dkt_ros.tools.render.sensor import shadow_of_baseline, simulate_sensor
 from dkt_ros.tools.render.setup import find_interpreter
 
@@ -100,6 +105,16 @@ def test_srgb_and_exposure():
     assert to_srgb(linear).tolist() == [[[0, 118, 255]]]
     gray = np.full((8, 8, 3), 0.05, np.float32)
     assert np.mean(gray * auto_exposure(gray, 0.2)) == pytest.approx(0.2, rel=0.03)
+
+
+def test_highlights_are_compressed_and_nothing_below_them():
+    linear = np.linspace(0.0, 6.0, 601, dtype=np.float32)
+    rolled = roll_off(linear, 0.5)
+    assert np.array_equal(rolled[:51], linear[:51]) and rolled[-1] < 1.0
+    steps = np.diff(rolled)
+    assert (steps > 0).all() and steps[50] == pytest.approx(0.01, rel=0.05)
+    assert roll_off(np.float32(1.0), 0.5) == pytest.approx(0.75)  # Reinhard's t / (1 + t) at t = 1
+    assert roll_off(linear, 1.0) is linear
 
 
 def test_normals_turn_to_the_camera():

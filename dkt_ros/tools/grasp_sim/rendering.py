@@ -59,12 +59,13 @@ class Shot:
 
 def render_options(config: ViewConfig) -> RenderConfig:
     """Return the renderer's options: an infrared pair for the last frame, nothing left out."""
-    camera = sim_camera(config)
+    camera, plain = sim_camera(config), RenderConfig()
     return RenderConfig.from_dict({
         'preset': 'transphy3d', 'width': camera.width, 'height': camera.height,
         'K': (camera.fx, camera.fy, camera.cx, camera.cy), 'num_frames': config.num_frames,
         'fps': 6.0, 'samples': config.samples, 'min_glass': 0.0, 'meshes': False,
-        'objects': {'filled': 0.0}, 'sensor': {
+        'exposure': plain.exposure, 'highlights': plain.highlights, 'objects': {'filled': 0.0},
+        'sensor': {
             'kind': 'stereo', 'every': -1, 'stereo': {'samples': config.pair_samples}}})
 
 

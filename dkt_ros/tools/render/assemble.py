@@ -18,6 +18,7 @@ from dkt_ros.tools.render.passes import (
     camera_normals,
     read_infrared,
     read_passes,
+    roll_off,
     shoot,
     to_srgb,
 )
@@ -78,7 +79,7 @@ def accept_scene(record: dict, work: Path, out: Path, config: RenderConfig) -> b
 
 def drawing_options(config: RenderConfig) -> dict:
     """Return the options that a scene depends on; a machine's own are left out."""
-    idle = ('objects',) if config.preset == 'tabletop-v1' else ()
+    idle = ('objects', 'highlights') if config.preset == 'tabletop-v1' else ()
     return {key: value for key, value in config.to_dict().items()
             if key not in ('interpreter', 'workers', 'cost_per_hour', *idle)}
 
@@ -139,6 +140,7 @@ def scene_frames(record: dict, folder: Path, config: RenderConfig) -> Iterator[S
     """Yield the frames of a drawn scene: exposed, in the optical frame, with a sensor's depth."""
     camera = record_camera(record)
     rng = np.random.default_rng((record['seed'], 3))
+    highlights = 1.0 if config.preset == 'tabletop-v1' else config.highlights
     gain = None
     pairs = set(stereo_frames(config))
     for index, pose in enumerate(record['T_world_camera']):
@@ -155,8 +157,8 @@ def scene_frames(record: dict, folder: Path, config: RenderConfig) -> Iterator[S
         else:
             sensor = simulate_sensor(passes['depth'], passes['material'], passes['instance'],
                                      camera.fx, config.sensor, record['seed'], index)
-        image = shoot(gain * linear, config.image_noise,
-                      np.random.default_rng((record['seed'], index, 17)))
+        image = roll_off(shoot(gain * linear, config.image_noise,
+                               np.random.default_rng((record['seed'], index, 17))), highlights)
         yield SceneFrame(
             index, Frame(to_srgb(image), round(index * 1e9 / config.fps), camera, sensor),
             passes['depth'], camera_normals(passes['normals_world'], pose, camera),

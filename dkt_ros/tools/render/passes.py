@@ -47,6 +47,20 @@ def auto_exposure(linear: np.ndarray, target: float) -> float:
     return float(target / max(np.exp(np.mean(np.log(luminance + 1e-3))), 1e-4))
 
 
+def roll_off(linear: np.ndarray, level: float) -> np.ndarray:
+    """
+    Compress what is brighter than `level` towards 1, as the response of a camera does.
+
+    The slope is 1 at `level` and falls from there (Reinhard's curve, above it alone); a level of 1
+    changes nothing.
+    """
+    if level >= 1.0:
+        return linear
+    room = 1.0 - level
+    above = np.maximum(linear - level, 0.0) / room
+    return np.minimum(linear, level) + room * above / (1.0 + above)
+
+
 def to_srgb(linear: np.ndarray) -> np.ndarray:
     """Encode linear RGB (H, W, 3) as 8-bit sRGB (IEC 61966-2-1), clipped."""
     linear = np.clip(linear, 0.0, 1.0)

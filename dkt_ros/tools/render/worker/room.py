@@ -138,7 +138,7 @@ def light(spec: dict, rng: np.random.Generator) -> str:
 def _lamp(index: int, azimuth: float, rng: np.random.Generator) -> None:
     """Add a lamp or a window to one side, from which things throw a shadow."""
     lamp = bpy.data.lights.new(f'lamp_{index}', 'AREA')
-    lamp.energy, lamp.size = np.exp(rng.uniform(np.log(8), np.log(60))), rng.uniform(0.05, 0.6)
+    lamp.energy, lamp.size = np.exp(rng.uniform(np.log(8), np.log(50))), rng.uniform(0.15, 0.9)
     warmth = rng.uniform(-0.15, 0.35)
     lamp.color = (1.0 + min(warmth, 0), 1.0 - 0.4 * abs(warmth), 1.0 - max(warmth, 0))
     angle, away = azimuth + rng.uniform(-2.4, 2.4), rng.uniform(0.4, 1.3)

@@ -5,6 +5,11 @@ import numpy as np
 
 from .print import printed
 
+PAPERS = ((0.82, 0.8, 0.76), (0.78, 0.73, 0.62), (0.7, 0.72, 0.73), (0.05, 0.05, 0.055))
+INKS = ((0.42, 0.06, 0.05), (0.05, 0.12, 0.3), (0.07, 0.2, 0.1), (0.66, 0.48, 0.14),
+        (0.04, 0.04, 0.045), (0.8, 0.79, 0.76), (0.5, 0.4, 0.26))
+"""What labels and bands of packages are printed on and with."""
+
 
 def _field(tree, kind: str, grain_m: float, rng: np.random.Generator, stretch=(1.0, 1.0, 1.0),
            **inputs):
@@ -62,7 +67,9 @@ def _weave(tree, color, grain_m, rng):
 
 
 def _print(tree, color, grain_m, rng):
-    return printed(tree, [color, *rng.uniform(0.03, 0.85, (2, 3))], 'Z', rng)
+    band = np.array(INKS[rng.integers(len(INKS))])
+    label = np.array(PAPERS[rng.integers(len(PAPERS))]) * rng.uniform(0.85, 1.05)
+    return printed(tree, [color, band, label], 'Z', rng)
 
 
 def _speckle(tree, color, grain_m, rng):

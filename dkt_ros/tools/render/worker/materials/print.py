@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import numpy as np
 
-WORD_M, LINE_M, SPACE_M = 0.007, 0.0042, 0.0022
+WORD_M, LINE_M, SPACE_M = 0.005, 0.0032, 0.0017
 
 
 def printed(tree, colors: list[np.ndarray], up: str, rng: np.random.Generator):

@@ -20,8 +20,8 @@ CLOTHS = ((0.75, 0.73, 0.68), (0.6, 0.55, 0.45), (0.12, 0.16, 0.28), (0.45, 0.08
           (0.2, 0.3, 0.2), (0.3, 0.3, 0.31), (0.62, 0.45, 0.2), (0.05, 0.05, 0.06))
 STONES = ((0.78, 0.76, 0.73), (0.6, 0.57, 0.52), (0.06, 0.06, 0.065), (0.3, 0.31, 0.31),
           (0.2, 0.25, 0.22))
-PLASTICS = ((0.03, 0.03, 0.035), (0.5, 0.5, 0.5), (0.04, 0.1, 0.35), (0.5, 0.04, 0.03),
-            (0.75, 0.74, 0.7), (0.03, 0.2, 0.12), (0.7, 0.4, 0.03))
+PLASTICS = ((0.03, 0.03, 0.035), (0.4, 0.4, 0.4), (0.05, 0.11, 0.28), (0.4, 0.05, 0.04),
+            (0.7, 0.69, 0.65), (0.05, 0.17, 0.11), (0.6, 0.38, 0.1), (0.2, 0.21, 0.22))
 MADE_OF = {
     'table': ('planks', 'planks', 'veneer', 'veneer', 'laminate', 'laminate', 'cloth', 'gingham',
               'marble', 'granite', 'concrete', 'tiles'),
@@ -172,7 +172,7 @@ class _Maker:
 
     def printed(self) -> None:
         """Print a band, a label and words on a book or carton."""
-        colors = [self._color(table) for table in (PAINTS + PLASTICS, PLASTICS, PAINTS)]
+        colors = [self._color(table) for table in (PAINTS + PLASTICS, PLASTICS, PAINTS[:3])]
         self.tree.links.new(printed(self.tree, colors, 'Y', self.rng),
                             self.shader.inputs['Base Color'])
         self._finish(0.25, 0.6)
