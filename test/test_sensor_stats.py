@@ -10,6 +10,7 @@ from scene_factory import CAMERA, make_scene, scene_frame, scene_objects
 from dkt_ros.data.scenes import write_scene
 from dkt_ros.errors import UserError
 from dkt_ros.tools import sensor_stats
+from dkt_ros.tools.montage import GAP, TILE_WIDTH
 
 REAL = Path(__file__).resolve().parents[2] / 'shared' / 'data' / 'cleargrasp_d435'
 
@@ -41,7 +42,8 @@ def test_frames_with_a_pair_are_compared_with_both_models(tmp_path):
     table = sensor_stats.sensor_table(figures)
     assert table.row_count == 3
     sensor_stats.write_sensor_picture(tmp_path / 'p.png', tmp_path)
-    assert cv2.imread(str(tmp_path / 'p.png')).std() > 0
+    picture = cv2.imread(str(tmp_path / 'p.png'))
+    assert picture.shape[1] == 4 * (TILE_WIDTH + GAP) and picture.std() > 0
 
 
 def test_no_pair_and_no_real_frames_are_named(tmp_path):

@@ -9,12 +9,13 @@ import cv2
 import numpy as np
 from rich.table import Table
 
+from dkt_ros.colorize import depth_to_rgb
 from dkt_ros.config import SensorConfig
 from dkt_ros.data.datasets.cleargrasp import is_cleargrasp, open_cleargrasp
 from dkt_ros.data.scenes import Scene, SceneFrame, list_scenes, open_scene
 from dkt_ros.errors import UserError
 from dkt_ros.material import Material
-from dkt_ros.tools.montage import scene_panels, write_montage
+from dkt_ros.tools.montage import depth_range, scene_panels, write_montage
 from dkt_ros.tools.render.sensor import simulate_sensor
 
 BAND = {'glass_holes': (0.20, 0.75), 'glass_median_m': (0.010, 0.050),
@@ -60,9 +61,14 @@ def frame_figures(item: SceneFrame, sensor: np.ndarray) -> dict[str, float] | No
             'background_mae_m': float(np.nanmean(off)) if np.isfinite(off).any() else nothing}
 
 
-def _scene_rows(scene: Scene) -> Iterator[tuple[str, dict[str, float] | None]]:
+def _drawn(scene: Scene, item: SceneFrame) -> np.ndarray:
+    """Draw the statistical sensor's depth (H, W) [m] of a frame, with its scene's options."""
     options = scene.settings.get('render', {}).get('sensor', {})
-    config = SensorConfig.from_dict(options)
+    return simulate_sensor(item.depth, item.material, item.instance, scene.camera.fx,
+                           SensorConfig.from_dict(options), scene.seed, item.index)
+
+
+def _scene_rows(scene: Scene) -> Iterator[tuple[str, dict[str, float] | None]]:
     for item in scene:
         if item.depth is None or item.material is None or item.frame.sensor_depth is None:
             raise UserError(f'{scene.path} lacks depth, material or sensor_depth; sensor '
@@ -72,9 +78,7 @@ def _scene_rows(scene: Scene) -> Iterator[tuple[str, dict[str, float] | None]]:
             yield 'statistical', figures
             continue
         yield 'stereo', figures
-        drawn = simulate_sensor(item.depth, item.material, item.instance, scene.camera.fx, config,
-                                scene.seed, item.index)
-        yield 'statistical, stereo frames', frame_figures(item, drawn)
+        yield 'statistical, stereo frames', frame_figures(item, _drawn(scene, item))
 
 
 def run_sensor_stats(folder: str | Path, real: str | Path | None = None) -> dict:
@@ -145,7 +149,11 @@ def sensor_table(figures: dict) -> Table:
 
 def write_sensor_picture(path: str | Path, folder: str | Path,
                          real: str | Path | None = None) -> None:
-    """Draw real frames above rendered ones: RGB, what the sensor reports, the truth."""
+    """
+    Draw real frames above rendered ones: RGB, what the sensor reports, the truth.
+
+    A rendered frame also shows the statistical sensor beside the pair.
+    """
     rows, titles = [], []
     for item in real_frames(real)[:MAX_PICTURE_ROWS] if real is not None else ():
         rows.append(_panels(item))
@@ -155,7 +163,9 @@ def write_sensor_picture(path: str | Path, folder: str | Path,
         index = next((i for i in range(len(scene))
                       if scene.layer_path('sensor_disparity', i).is_file()), None)
         if index is not None and len(rows) < 2 * MAX_PICTURE_ROWS:
-            rows.append(_panels(scene[index]))
+            item = scene[index]
+            rows.append({**_panels(item), 'statistical sensor': depth_to_rgb(
+                _drawn(scene, item), *depth_range(item.depth))})
             titles.append(f'rendered stereo, {scene.name}')
     if not rows:
         raise UserError(f'{folder} holds no frame with a rendered pair; render with --sensor '

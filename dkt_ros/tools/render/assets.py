@@ -139,7 +139,7 @@ def draw_tiles(tiles: list[dict], config: AssetsConfig, bank: Path | None = None
             finally:
                 process.kill()
         if process.returncode != 0:
-            last = log.read_text(errors='replace').strip().splitlines()[-1:]
+            last = (log.read_text(errors='replace').strip().splitlines() or ['no message'])[-1]
             raise RunError(f'the renderer stopped with code {process.returncode}: {last}')
 
 

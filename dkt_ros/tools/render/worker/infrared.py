@@ -24,8 +24,9 @@ def render_pairs(spec: dict, poses: list[Matrix], camera, frames: Path) -> None:
     Parameters
     ----------
     spec : dict
-        Colour size and fx, and `infrared`: width, height, fx, baseline_m, offset_m, samples,
-        projector_w, ambient, pattern (a file), half_width (of the pattern, tangent).
+        Colour size, fx and fy, and `infrared`: frames, width, height, fx, baseline_m, offset_m,
+        samples, projector_w, ambient and haze (ranges), pattern (a file), half_width (of the
+        pattern, tangent).
     poses : list of Matrix
         The colour camera's poses, as Blender has them.
 

@@ -27,14 +27,13 @@ def _field(tree, kind: str, grain_m: float, rng: np.random.Generator, stretch=(1
     return node
 
 
-def _ramp(tree, value, colors: list, places: list, constant: bool = False):
-    ramp = tree.nodes.new('ShaderNodeValToRGB').color_ramp
-    ramp.interpolation = 'CONSTANT' if constant else 'LINEAR'
+def _ramp(tree, value, colors: list, places: list):
+    node = tree.nodes.new('ShaderNodeValToRGB')
+    ramp = node.color_ramp
     while len(ramp.elements) < len(colors):
         ramp.elements.new(0.5)
     for element, color, place in zip(ramp.elements, colors, places):
         element.position, element.color = place, (*np.clip(color, 0.003, 0.95), 1.0)
-    node = tree.nodes[-1]
     tree.links.new(value, node.inputs['Fac'])
     return node.outputs['Color']
 

@@ -186,7 +186,7 @@ class _Maker:
 
     def glossy(self) -> None:
         """Switch a screen off."""
-        self._ramp(self._noise(1.0), [0.0], [self.rng.uniform(0.006, 0.02, 3)])
+        self._varied(self.rng.uniform(0.006, 0.02, 3), 1.0, 0.1)
         self._finish(0.04, 0.3)
 
     def casing(self) -> None:
@@ -229,10 +229,9 @@ class _Maker:
         node.outputs[0].default_value = (*color, 1.0)
         return node.outputs[0]
 
-    def _ramp(self, value, places: list, colors: list, steps: bool = False) -> None:
+    def _ramp(self, value, places: list, colors: list) -> None:
         node = self.tree.nodes.new('ShaderNodeValToRGB')
         ramp = node.color_ramp
-        ramp.interpolation = 'CONSTANT' if steps else 'LINEAR'
         while len(ramp.elements) < len(places):
             ramp.elements.new(0.5)
         for element, place, color in zip(ramp.elements, places, colors):
