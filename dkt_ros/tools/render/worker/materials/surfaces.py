@@ -71,12 +71,12 @@ class _Maker:
     def veneer(self) -> None:
         """Show one sheet of wood."""
         self._grain(self._constant(self._color(WOODS)))
-        self._finish(0.18, 0.55)
+        self._finish(0.3, 0.65)
 
     def laminate(self) -> None:
         """Coat a board with one colour."""
         self._varied(self._color(PAINTS + PLASTICS), 60.0, 0.04)
-        self._finish(0.18, 0.5)
+        self._finish(0.34, 0.6)
 
     def paint(self) -> None:
         """Paint a wall or board."""
@@ -91,7 +91,7 @@ class _Maker:
     def gingham(self) -> None:
         """Spread a checked or striped cloth."""
         light, dark = self._color(CLOTHS[:2]), self._color(CLOTHS[2:])
-        width = self.rng.uniform(0.008, 0.03)
+        dark, width = 0.7 * dark + 0.3 * light, self.rng.uniform(0.004, 0.016)
         socket = self._stripes('X', width)
         if self.rng.random() < 0.7:
             both = self.tree.nodes.new('ShaderNodeMath')
@@ -112,7 +112,7 @@ class _Maker:
         noise = self._noise(self.rng.uniform(2, 6), detail=7.0, distortion=1.5)
         self._ramp(noise, [0.35, 0.49, 0.505, 0.52, 0.7],
                    [base, 0.97 * base, 0.5 * (base + vein), 0.97 * base, 0.9 * base])
-        self._finish(0.06, 0.25)
+        self._finish(0.15, 0.4)
 
     def granite(self) -> None:
         """Polish stone with grains."""
@@ -120,7 +120,7 @@ class _Maker:
         noise = self._noise(self.rng.uniform(150, 350), detail=3.0)
         self._ramp(noise, [0.38, 0.5, 0.62],
                    [0.45 * base, base, np.minimum(1.5 * base + 0.05, 0.8)])
-        self._finish(0.08, 0.35)
+        self._finish(0.24, 0.48)
 
     def concrete(self) -> None:
         """Cast or plaster in grey."""
@@ -137,7 +137,7 @@ class _Maker:
                              0.94 * color, 1.05 * color, self._color(STONES[:4]),
                              float(self.rng.choice([0.0, 0.5])))
         self.tree.links.new(tiles.outputs['Color'], self.shader.inputs['Base Color'])
-        self._finish(0.06, 0.3, tiles.outputs['Fac'], -0.0008)
+        self._finish(0.2, 0.45, tiles.outputs['Fac'], -0.0008)
 
     def bricks(self) -> None:
         """Build a wall of bricks, bare or painted."""
