@@ -218,8 +218,8 @@ class RenderConfig(Config):
     exposure: tuple[float, ...] = option(
         (0.16, 0.42), 'Range of the mean luminance that the auto exposure aims at.', minimum=0.01,
         maximum=0.9)
-    highlights: float = option(1.0, 'Level from which a camera compresses what is brighter; 1 clips '
-                               'at white (not in tabletop-v1).', minimum=0.1, maximum=1.0)
+    highlights: float = option(1.0, 'Level from which a camera compresses what is brighter; 1 '
+                               'clips at white (not in tabletop-v1).', minimum=0.1, maximum=1.0)
     min_glass: float = option(0.02, 'Least share of transparent pixels a scene.', minimum=0.0,
                               maximum=1.0)
     image_noise: float = option(0.0, 'Noise of the colour image at full level, as a share of it.',

@@ -11,6 +11,7 @@ worker, folder = map(Path, sys.argv[1:])
 sys.path.insert(0, str(worker))
 import bank  # noqa: E402
 import materials  # noqa: E402
+from materials import surfaces  # noqa: E402
 
 # Blender prints what it imports and exports; the answer alone belongs on standard output.
 answer = os.fdopen(os.dup(1), 'w')
@@ -24,6 +25,21 @@ def built(name):
             'surface': output.inputs['Surface'].is_linked,
             'volume': output.inputs['Volume'].is_linked,
             'nodes': sorted(node.type for node in material.node_tree.nodes)}
+
+
+def untouched_ramps():
+    """Return the kinds of surface with a colour that Blender gave and nobody chose."""
+    kinds = sorted({kind for kinds in surfaces.MADE_OF.values() for kind in kinds})
+    found = []
+    for kind in kinds:
+        material = bpy.data.materials.new(kind)
+        material.use_nodes = True
+        tree = material.node_tree
+        getattr(surfaces._Maker(tree, np.random.default_rng(0), upright=False), kind)()
+        ramps = [node.color_ramp for node in tree.nodes if node.type == 'VALTORGB']
+        if any(tuple(stop.color) == (1, 1, 1, 1) for ramp in ramps for stop in ramp.elements):
+            found.append(kind)
+    return found
 
 
 def make_bank():
@@ -59,4 +75,5 @@ again = {path.name: path.stat().st_mtime_ns for path in (folder / 'cache').glob(
 json.dump({
     'materials': {name: built(name) for name in {**materials.LIBRARY, **materials.LIQUIDS}},
     'bank': {name: measured(make(np.random.default_rng(0))) for name, make in families.items()},
-    'problems': problems, 'cached': len(stamps), 'read_again': stamps != again}, answer)
+    'untouched_ramps': untouched_ramps(), 'problems': problems, 'cached': len(stamps),
+    'read_again': stamps != again}, answer)

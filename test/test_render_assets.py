@@ -322,6 +322,10 @@ def test_every_material_becomes_a_cycles_material_of_its_class(blender):
         assert ('TANGENT' in found['nodes']) == (spec.anisotropy[1] > 0)
 
 
+def test_no_surface_shows_a_color_that_nobody_chose(blender):
+    assert blender['untouched_ramps'] == []
+
+
 def test_a_bank_of_every_format_stands_on_the_origin_at_its_own_size(blender):
     assert set(blender['bank']) == {'a.glb', 'b.gltf', 'c.obj', 'd.ply', 'e.blend',
                                     'deep/huge.obj'}
