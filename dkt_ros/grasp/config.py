@@ -67,6 +67,7 @@ class ClusterConfig(Config):
                              maximum=100000)
     max_size_m: float = option(0.45, 'A larger cluster is no thing to grasp: a wall [m].',
                                minimum=0.02, maximum=5.0)
+    split: bool = option(True, 'Part things that touch where their surfaces meet in a hollow.')
     max_objects: int = option(12, 'How many clusters are planned for, the nearest first.',
                               minimum=1, maximum=1000)
 
