@@ -210,11 +210,12 @@ def _parted(points: np.ndarray, normals: np.ndarray, raw: np.ndarray,
     rng, parted, number = np.random.default_rng(config.seed), raw.copy(), 0
     for cluster in range(raw.max(initial=-1) + 1):
         mine = raw == cluster
-        large = np.ptp(points[mine], axis=0).max() > MAX_PILES * config.cluster.max_size_m
-        parts = np.zeros(mine.sum(), int) if large else split(
-            points[mine], normals[mine], config.voxel_m, rng)
+        body, parts = points[mine], np.zeros(mine.sum(), int)
+        if len(body) > 2 * config.cluster.min_points \
+                and np.ptp(body, axis=0).max() < MAX_PILES * config.cluster.max_size_m:
+            parts = split(body, normals[mine], config.voxel_m, rng)
         parted[mine] = number + parts
-        number += int(parts.max()) + 1
+        number += int(parts.max(initial=0)) + 1
     return parted
 
 

@@ -110,19 +110,19 @@ class CollisionConfig(Config):
 class ScoreWeights(Config):
     """Exponents of the parts of the score; 0 leaves a part out."""
 
-    contact: float = option(1.0, 'Area of both contacts and how they face each other.',
+    contact: float = option(1.3, 'Area of both contacts and how they face each other.',
                             minimum=0.0, maximum=10.0)
-    friction: float = option(1.0, 'Margin of the contact angles to the friction cone.',
+    friction: float = option(2.0, 'Margin of the contact angles to the friction cone.',
                              minimum=0.0, maximum=10.0)
     clearance: float = option(0.7, 'Room beside fingers, palm and support.', minimum=0.0,
                               maximum=10.0)
-    balance: float = option(1.5, 'Nearness to the middle of the thing.', minimum=0.0,
+    balance: float = option(0.9, 'Nearness to the middle of the thing.', minimum=0.0,
                             maximum=10.0)
     confidence: float = option(1.5, 'Confidence of the depth at the contacts, and room for what '
                                'it may be off by.', minimum=0.0, maximum=10.0)
-    observed: float = option(0.7, 'Share of contacts and of hand space that were seen.',
+    observed: float = option(0.9, 'Share of contacts and of hand space that were seen.',
                              minimum=0.0, maximum=10.0)
-    vertical: float = option(0.4, 'Approach from above.', minimum=0.0, maximum=10.0)
+    vertical: float = option(0.3, 'Approach from above.', minimum=0.0, maximum=10.0)
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ class GraspConfig(Config):
                              minimum=1000, maximum=10**7)
     friction: float = option(0.45, 'Friction coefficient between pad and thing; 0.4 to 0.6 for '
                              'rubber on glass.', minimum=0.05, maximum=2.0)
-    min_score: float = option(0.3, 'Worse grasps are not returned.', minimum=0.0, maximum=1.0)
+    min_score: float = option(0.2, 'Worse grasps are not returned.', minimum=0.0, maximum=1.0)
     max_grasps: int = option(40, 'How many grasps are returned at most.', minimum=1,
                              maximum=10000)
     nms_distance_m: float = option(0.02, 'Of grasps nearer than this, and alike in orientation, '
