@@ -76,7 +76,7 @@ class ClusterConfig(Config):
 class CandidateConfig(Config):
     """How many hypotheses are made, and of which kinds."""
 
-    max_hypotheses: int = option(1200, 'Hand poses that are tried, over all things.', minimum=10,
+    max_hypotheses: int = option(1000, 'Hand poses that are tried, over all things.', minimum=10,
                                  maximum=100000)
     complete: bool = option(True, 'Complete the unseen back of a thing by its symmetry, where '
                             'that contradicts nothing that was seen.')

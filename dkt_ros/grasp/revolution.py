@@ -17,7 +17,7 @@ FIT_POINTS, FIT_ROUNDS, RIDGE = 600, 5, 1e-4
 BALL = 1e-3
 MIN_SPREAD = 0.02
 """Least of the normals' scatter across the axis: a flat patch has no axis."""
-TURNS, FOLDS, IMAGES = 30, (10, 8, 7, 6, 5, 4, 3), 15000
+TURNS, FOLDS, IMAGES = 30, (10, 8, 7, 6, 5, 4, 3), 9000
 """Images of a full turn that stand for a round body; numbers of edges that others may have; and
 how many points images may have together."""
 MAX_MISS, MIN_ACROSS = 1.5, 0.2
