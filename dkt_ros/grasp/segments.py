@@ -17,7 +17,7 @@ COARSE_VOXELS, NEIGHBOUR_STEPS = 2.5, 1.6
 HOLLOW, STEEP = 0.35, 0.4
 """Concavity (twice the sine of half the turn of the normals) from which an edge may be a seam, and
 by how much more it is one."""
-PLANES, NEAR_M, SPREAD_M = 300, 0.03, 0.05
+PLANES, NEAR_M, SPREAD_M, OUTWARD_M = 300, 0.08, 0.1, 0.02
 """Planes that are tried; how far beyond its three places a plane cuts; how far apart these are."""
 SEAM, MIN_EDGES = 0.3, 3.0
 """Mean strength of the edges that a plane may cut, and least weight of a seam above that."""
@@ -50,7 +50,7 @@ def split(points: np.ndarray, normals: np.ndarray, voxel: float,
     if len(nodes) < 8 or not len(edges):
         return np.zeros(len(points), int)
     strength = _strength(nodes, facing, edges)
-    cut = _seams(nodes, edges, strength, rng)
+    cut = _seams(nodes, facing, edges, strength, rng)
     kept = edges[~cut]
     graph = coo_matrix((np.ones(len(kept)), kept.T), (len(nodes), len(nodes)))
     return _large(points, connected_components(graph, directed=False)[1][owner])
@@ -78,7 +78,7 @@ def _strength(nodes: np.ndarray, facing: np.ndarray, edges: np.ndarray) -> np.nd
     return np.clip(((turn * along).sum(axis=1) - HOLLOW) / STEEP, 0.0, 1.0)
 
 
-def _seams(nodes: np.ndarray, edges: np.ndarray, strength: np.ndarray,
+def _seams(nodes: np.ndarray, facing: np.ndarray, edges: np.ndarray, strength: np.ndarray,
            rng: np.random.Generator) -> np.ndarray:
     """Return which edges (E,) are cut: those across planes that cross concave ones mostly."""
     cut = np.zeros(len(edges), bool)
@@ -89,6 +89,10 @@ def _seams(nodes: np.ndarray, edges: np.ndarray, strength: np.ndarray,
     first = rng.choice(hollow, PLANES)
     others = rng.choice(hollow, (2, PLANES))
     places = np.stack([middle[first], *middle[others]], axis=1)
+    # Three places of a straight seam lie in a line: there the plane holds the way out of it too.
+    straight = slice(0, PLANES // 2)
+    places[straight, 2] = places[straight, 0] + OUTWARD_M * facing[edges[first[straight]]].mean(
+        axis=1)
     across = np.cross(places[:, 1] - places[:, 0], places[:, 2] - places[:, 0])
     length = np.linalg.norm(across, axis=1)
     spread = np.linalg.norm(places - places[:, :1], axis=2).max(axis=1)
