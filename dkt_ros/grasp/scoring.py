@@ -115,8 +115,10 @@ def _friction(contacts: Contacts, kind: np.ndarray, friction: float) -> np.ndarr
     cosine = np.where((kind == RIM)[:, None], np.abs(contacts.cosine).max(axis=1)[:, None],
                       contacts.cosine)
     angle = np.arccos(np.clip(cosine, -1, 1))
-    cone = np.arctan(friction) + np.radians(ANGLE_SLACK_DEG)
-    margin = np.clip(1.0 - angle / cone, 0.0, 1.0) ** 0.5
+    slack = np.radians(ANGLE_SLACK_DEG)
+    margin = np.clip(1.0 - angle / (np.arctan(friction) + slack), 0.0, 1.0) ** 0.5
+    # Beyond the cone nothing holds, unless the normals are off.
+    margin *= 1.0 - np.clip((angle - np.arctan(friction)) / slack, 0.0, 1.0)
     edge = (np.abs(cosine) < EDGE_COSINE)
     return np.where(edge, EDGE_FRICTION, margin).min(axis=1)
 
