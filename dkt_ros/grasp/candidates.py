@@ -28,6 +28,8 @@ WALL_M, RIM_BITE_M = 0.004, 0.012
 PARTNERS, RIM_SAMPLES = 600, 200
 """Points of a thing that pairs are made of, and that may be the edge of a wall."""
 CURVATURE_M = 0.012
+BITES, SURFACE_BITES = (-0.1, 0.25, 0.6, 1.0), (0.3, 0.9)
+"""How deep the hand goes from above, in lengths of its fingers, where nothing stops it before."""
 SHARE = {PAIR: 0.5, RIM: 0.2, SURFACE: 0.1, FOOTPRINT: 0.2}
 
 
@@ -147,6 +149,9 @@ def pairs(target: Target, gripper: Gripper, config: GraspConfig,
     cone = np.arctan(config.friction) + np.radians(NORMAL_SLACK_DEG)
     widest = gripper.max_width - 2 * config.collision.min_margin_m
     facing[(distance < 2 * config.voxel_m) | (distance > widest)] = -1
+    # An approach is square to its closing axis: one that is too steep leaves none from above.
+    steepest = np.sin(np.radians(min(config.candidates.max_tilt_deg, 90.0)))
+    facing[np.abs(points[first, 2][:, None] - points[:, 2]) > steepest * distance] = -1
     best = np.argpartition(-facing, partners, axis=1)[:, :partners]
     rows = np.repeat(np.arange(len(first)), best.shape[1])
     columns = best.ravel()
@@ -194,7 +199,7 @@ def surfaces(target: Target, gripper: Gripper, number: int,
              rng: np.random.Generator, num_turns: int = 4) -> Hypotheses:
     """Approach against the normals of seen points, closing across the curvature first."""
     seen = np.flatnonzero(target.observed)
-    chosen = rng.permutation(seen)[:max(number // num_turns, 4)]
+    chosen = rng.permutation(seen)[:max(number // num_turns // len(SURFACE_BITES), 4)]
     points, normals = target.points[chosen], target.normals[chosen]
     weight = (cdist(points, target.points) < CURVATURE_M).astype(np.float64)
     # The scatter of the normals around, without what lies along the point's own normal.
@@ -205,8 +210,8 @@ def surfaces(target: Target, gripper: Gripper, number: int,
     parts = []
     for turn in np.arange(num_turns) * np.pi / num_turns:
         turned = np.cos(turn) * closing + np.sin(turn) * _cross(normals, closing)
-        parts.append(_frames(points, turned, -normals, np.nan,
-                             min(0.015, 0.4 * gripper.finger_depth), SURFACE))
+        parts += [_frames(points, turned, -normals, np.nan, bite * gripper.finger_depth, SURFACE)
+                  for bite in SURFACE_BITES]
     return Hypotheses.joined(parts)
 
 
@@ -224,7 +229,7 @@ def footprints(target: Target, gripper: Gripper, num_turns: int = 12) -> Hypothe
         height = target.points[near, 2].max() if near.any() else top
         turns = start + np.arange(num_turns if shift == 0 else 1) * np.pi / num_turns
         closing = np.stack([np.cos(turns), np.sin(turns), np.zeros(len(turns))], axis=1)
-        for bite in (0.25, 0.6):
+        for bite in BITES:
             reach = min(bite * gripper.finger_depth, 0.6 * max(top, 0.005))
             parts.append(_frames(np.tile([*middle, height], (len(turns), 1)), closing,
                                  np.tile(DOWN, (len(turns), 1)), np.nan, reach, FOOTPRINT))

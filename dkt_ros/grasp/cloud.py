@@ -12,6 +12,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from dkt_ros.grasp.config import ClusterConfig, GraspConfig, PlaneConfig, WorkspaceConfig
+from dkt_ros.grasp.segments import split
 
 CAMERA_UP = np.array([0.0, -1.0, -1.0]) / np.sqrt(2.0)
 """Up in the optical frame of an upright camera that looks down by 45 degrees."""
@@ -19,6 +20,8 @@ PLANE_POINTS, PLANE_VOXEL_M = 40000, 0.008
 RANSAC_POINTS, RANSAC_TRIALS, MAX_PLANES = 3000, 150, 3
 MIN_NEIGHBOURS, WALL_POINTS = 4, 250
 OBSTACLE, NOISE = -1, -2
+MAX_PILES = 2.0
+"""Clusters larger than so many things are not parted: that is furniture."""
 NORMAL_RADIUS_VOXELS, NORMAL_NEIGHBOURS = 3.0, 20
 
 
@@ -191,14 +194,29 @@ def find_things(points: np.ndarray, confidence: np.ndarray, viewpoint: np.ndarra
     # Seen at a grazing angle, a wall falls into pieces that look like things.
     raw[_walls(coarse, config)] = -1
     raw = raw[cKDTree(coarse).query(points)[1]]
+    normals, grouped = np.zeros_like(points), raw >= 0
+    if grouped.any():
+        normals[grouped] = _normals(points[grouped], viewpoint, config.voxel_m)
+    if config.cluster.split:
+        raw = _parted(points, normals, raw, config)
     labels = _sorted_labels(points, raw, viewpoint, is_whole, config.cluster)
     known = labels > NOISE
-    points, confidence, labels = points[known], confidence[known], labels[known]
-    mine = labels >= 0
-    normals = np.zeros_like(points)
-    if mine.any():
-        normals[mine] = _normals(points[mine], viewpoint, config.voxel_m)
-    return Things(points, normals, confidence, labels)
+    return Things(points[known], normals[known], confidence[known], labels[known])
+
+
+def _parted(points: np.ndarray, normals: np.ndarray, raw: np.ndarray,
+            config: GraspConfig) -> np.ndarray:
+    """Give the parts of clusters that touch numbers of their own; walls stay what they are."""
+    rng, parted, number = np.random.default_rng(config.seed), raw.copy(), 0
+    for cluster in range(raw.max(initial=-1) + 1):
+        mine = raw == cluster
+        body, parts = points[mine], np.zeros(mine.sum(), int)
+        if len(body) > 2 * config.cluster.min_points \
+                and np.ptp(body, axis=0).max() < MAX_PILES * config.cluster.max_size_m:
+            parts = split(body, normals[mine], config.voxel_m, rng)
+        parted[mine] = number + parts
+        number += int(parts.max(initial=0)) + 1
+    return parted
 
 
 def _walls(points: np.ndarray, config: GraspConfig) -> np.ndarray:

@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 from scipy.spatial import cKDTree
 
+from dkt_ros.grasp import boxes, revolution
 from dkt_ros.grasp.visibility import FREE, HIDDEN, UNSEEN, Visibility
 
 VOTERS, PROVERS, PEAKS = 170, 250, 3
@@ -83,6 +84,12 @@ def complete(points: np.ndarray, normals: np.ndarray, visibility: Visibility, vo
     nothing = Completion(np.empty((0, 3)), np.empty((0, 3)), middle)
     if len(points) < 30:
         return nothing
+    back = boxes.whole(points, normals, visibility, voxel, rng)
+    if back is None:
+        back = revolution.whole(points, normals, visibility, voxel, rng)
+    if back is not None:
+        everything = np.concatenate([points, back[0]])[:, :2]
+        return Completion(*back, (everything.min(axis=0) + everything.max(axis=0)) / 2)
     voters, some = (rng.permutation(len(points))[:number] for number in (VOTERS, PROVERS))
     families = [*_axes(points[voters], normals[voters], voxel),
                 *_planes(points[voters], normals[voters], middle, voxel)]

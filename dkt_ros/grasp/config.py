@@ -67,6 +67,7 @@ class ClusterConfig(Config):
                              maximum=100000)
     max_size_m: float = option(0.45, 'A larger cluster is no thing to grasp: a wall [m].',
                                minimum=0.02, maximum=5.0)
+    split: bool = option(True, 'Part things that touch where their surfaces meet in a hollow.')
     max_objects: int = option(12, 'How many clusters are planned for, the nearest first.',
                               minimum=1, maximum=1000)
 
@@ -75,7 +76,7 @@ class ClusterConfig(Config):
 class CandidateConfig(Config):
     """How many hypotheses are made, and of which kinds."""
 
-    max_hypotheses: int = option(1200, 'Hand poses that are tried, over all things.', minimum=10,
+    max_hypotheses: int = option(1000, 'Hand poses that are tried, over all things.', minimum=10,
                                  maximum=100000)
     complete: bool = option(True, 'Complete the unseen back of a thing by its symmetry, where '
                             'that contradicts nothing that was seen.')
@@ -109,19 +110,19 @@ class CollisionConfig(Config):
 class ScoreWeights(Config):
     """Exponents of the parts of the score; 0 leaves a part out."""
 
-    contact: float = option(1.0, 'Area of both contacts and how they face each other.',
+    contact: float = option(1.3, 'Area of both contacts and how they face each other.',
                             minimum=0.0, maximum=10.0)
-    friction: float = option(1.0, 'Margin of the contact angles to the friction cone.',
+    friction: float = option(2.0, 'Margin of the contact angles to the friction cone.',
                              minimum=0.0, maximum=10.0)
     clearance: float = option(0.7, 'Room beside fingers, palm and support.', minimum=0.0,
                               maximum=10.0)
-    balance: float = option(1.5, 'Nearness to the middle of the thing.', minimum=0.0,
+    balance: float = option(0.9, 'Nearness to the middle of the thing.', minimum=0.0,
                             maximum=10.0)
     confidence: float = option(1.5, 'Confidence of the depth at the contacts, and room for what '
                                'it may be off by.', minimum=0.0, maximum=10.0)
-    observed: float = option(0.7, 'Share of contacts and of hand space that were seen.',
+    observed: float = option(0.9, 'Share of contacts and of hand space that were seen.',
                              minimum=0.0, maximum=10.0)
-    vertical: float = option(0.4, 'Approach from above.', minimum=0.0, maximum=10.0)
+    vertical: float = option(0.3, 'Approach from above.', minimum=0.0, maximum=10.0)
 
 
 @dataclass(frozen=True)
@@ -134,7 +135,7 @@ class GraspConfig(Config):
                              minimum=1000, maximum=10**7)
     friction: float = option(0.45, 'Friction coefficient between pad and thing; 0.4 to 0.6 for '
                              'rubber on glass.', minimum=0.05, maximum=2.0)
-    min_score: float = option(0.3, 'Worse grasps are not returned.', minimum=0.0, maximum=1.0)
+    min_score: float = option(0.2, 'Worse grasps are not returned.', minimum=0.0, maximum=1.0)
     max_grasps: int = option(40, 'How many grasps are returned at most.', minimum=1,
                              maximum=10000)
     nms_distance_m: float = option(0.02, 'Of grasps nearer than this, and alike in orientation, '

@@ -6,7 +6,7 @@ The stages are those of `GraspPlanner.plan`, which reads as the method.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -38,6 +38,10 @@ AROUND_M = 0.05
 """What lies so near around the workspace is looked at too: things may stand out, walls block."""
 SUPPORT_BAND_M = 0.015
 VIEW_POINTS, BORDER_PX = 60000, 2
+AVOID_STEPS = 2.0
+"""How far around a grasp that failed others come last, in distances of suppression."""
+CROWD_M = 0.03
+"""Other things nearer than this to the box around one may stand in what it hides."""
 OWN_POINTS, OTHER_VOXEL_M = 1200, 0.008
 """How finely collisions are checked: points of the thing itself, spacing of all others."""
 CURES = {
@@ -56,7 +60,7 @@ CURES = {
     'collision_free': 'the hand collides once it is centred on the thing',
     'antipodal': 'no two surfaces face each other within the friction cone',
     'good_score': 'all grasps are worse than min_score',
-    'grasps': 'no grasp is left',
+    'grasps': 'all grasps are like those to avoid',
 }
 
 
@@ -133,7 +137,8 @@ class GraspPlanner:
 
     def plan(self, points: np.ndarray, confidence: np.ndarray | None = None, *,
              viewpoint: np.ndarray | None = (0.0, 0.0, 0.0), up: np.ndarray | None = None,
-             T_workspace_frame: np.ndarray | None = None) -> GraspPlan:
+             T_workspace_frame: np.ndarray | None = None,
+             avoid: Sequence[np.ndarray] = ()) -> GraspPlan:
         """
         Plan; a cloud that gives no grasp gives a reason, never an exception.
 
@@ -151,6 +156,10 @@ class GraspPlanner:
             that looks down, in its optical frame.
         T_workspace_frame : (4, 4) float, optional
             Pose of the frame of the points in that of the workspace; the same if not given.
+        avoid : sequence of (4, 4) float
+            Poses, in the frame of the points, of grasps that failed on what is still as it was:
+            none that is alike (`nms_distance_m`, `nms_angle_deg`) is returned, and those within
+            twice the distance come last.
 
         """
         points = np.asarray(points)
@@ -163,14 +172,14 @@ class GraspPlanner:
         try:
             run.border = image_border(points)
             grasps, reason = self._plan(run, points.reshape(-1, 3), confidence, viewpoint, up,
-                                        pose), ''
+                                        pose, np.reshape(avoid, (-1, 4, 4))), ''
         except NoGrasp as error:
             grasps, reason = (), str(error)
         return GraspPlan(grasps, run.counts, reason, run.stage_ms, run.plane)
 
     def _plan(self, run: _Run, points: np.ndarray, confidence: np.ndarray | None,
               viewpoint: np.ndarray | None, up: np.ndarray | None,
-              T_workspace_frame: np.ndarray) -> tuple[Grasp, ...]:
+              T_workspace_frame: np.ndarray, avoid: np.ndarray) -> tuple[Grasp, ...]:
         with run.timed('crop'):
             points, confidence = self._crop(run, points, confidence, T_workspace_frame)
         with run.timed('plane'):
@@ -199,7 +208,7 @@ class GraspPlanner:
         with run.timed('scoring'):
             found = self._score(run, targets, tried, closed, visibility)
         with run.timed('suppression'):
-            grasps = self._best(found)
+            grasps = self._best(found, T_table_frame @ avoid)
             run.left('grasps', len(grasps))
         T_frame_table = np.linalg.inv(T_table_frame)
         return tuple(grasp.moved(T_frame_table) for grasp in grasps)
@@ -309,17 +318,17 @@ class GraspPlanner:
                 contacts, hypotheses.kind, self.gripper.tip_length, self.config.friction))
             antipodal += len(good)
             if len(good):
-                scored += self._grasps(target, hypotheses.take(good),
-                                       _rows(contacts, good), visibility, label)
+                scored += self._grasps(target, hypotheses.take(good), _rows(contacts, good),
+                                       visibility, label, is_crowded(targets, label))
         run.left('antipodal', antipodal)
         scored = [grasp for grasp in scored if grasp.score >= self.config.min_score]
         run.left('good_score', len(scored))
         return scored
 
     def _grasps(self, target: Target, hypotheses: Hypotheses, contacts: Contacts,
-                visibility: Visibility | None, label: int) -> list[Grasp]:
+                visibility: Visibility | None, label: int, crowded: bool) -> list[Grasp]:
         parts = scoring.score_parts(hypotheses, contacts, target, self.gripper, visibility,
-                                    self.config)
+                                    self.config, crowded)
         scores = scoring.combine(parts, self.config.weights)
         made = []
         for row in range(len(hypotheses)):
@@ -334,25 +343,39 @@ class GraspPlanner:
                               KINDS[hypotheses.kind[row]], label))
         return made
 
-    def _best(self, grasps: list[Grasp]) -> list[Grasp]:
+    def _best(self, grasps: list[Grasp], avoid: np.ndarray) -> list[Grasp]:
         """Keep the best of grasps that are alike, with the symmetry of the jaw; best first."""
         scores = np.array([grasp.score for grasp in grasps])
         order = np.argsort(-scores, kind='stable')
         grasps = [grasps[i] for i in order]
-        positions = np.array([grasp.position for grasp in grasps])
-        rotations = np.array([grasp.T_frame_grasp[:3, :3] for grasp in grasps])
-        near = cKDTree(positions).query_ball_point(positions, self.config.nms_distance_m)
-        dropped, kept = np.zeros(len(grasps), bool), []
-        for i, grasp in enumerate(grasps):
+        poses = np.array([grasp.T_frame_grasp for grasp in grasps])
+        tree, angle = cKDTree(poses[:, :3, 3]), np.radians(self.config.nms_angle_deg)
+
+        def alike(pose: np.ndarray) -> np.ndarray:
+            near = np.array(tree.query_ball_point(pose[:3, 3], self.config.nms_distance_m), int)
+            return near[turn_between(poses[near, :3, :3], pose[:3, :3]) < angle]
+
+        dropped, kept, late = np.zeros(len(grasps), bool), [], np.zeros(len(grasps), bool)
+        around = AVOID_STEPS * self.config.nms_distance_m
+        for pose in avoid:
+            dropped[alike(pose)] = True
+            late[tree.query_ball_point(pose[:3, 3], around)] = True
+        for i in np.argsort(late, kind='stable'):
             if dropped[i]:
                 continue
-            kept.append(grasp)
+            kept.append(grasps[i])
             if len(kept) == self.config.max_grasps:
                 break
-            alike = np.array(near[i])
-            turn = turn_between(rotations[alike], rotations[i])
-            dropped[alike[turn < np.radians(self.config.nms_angle_deg)]] = True
+            dropped[alike(poses[i])] = True
         return kept
+
+
+def is_crowded(targets: Sequence[Target], label: int) -> bool:
+    """Return True if other things stand close around one."""
+    low = targets[label].points.min(axis=0) - CROWD_M
+    high = targets[label].points.max(axis=0) + CROWD_M
+    return any(((other.points > low) & (other.points < high)).all(axis=1).any()
+               for number, other in enumerate(targets) if number != label)
 
 
 def support_noise(points: np.ndarray) -> float:

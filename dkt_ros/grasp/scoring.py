@@ -24,14 +24,15 @@ ANGLE_SLACK_DEG = 12.0
 """Normals of voxels are off by so much; only beyond it does an angle speak against a grasp."""
 EDGE_COSINE, EDGE_FRICTION, EDGE_SPREAD_M = 0.45, 0.6, 0.003
 """A contact whose normals run along it is the edge of a face that was not seen."""
-MIN_POINTS = 3
+MIN_POINTS, MIN_SEEN = 3, 0.1
 DOUBT_M, BEYOND_M = 0.03, 0.03
 """What depth of no confidence may be off by, and how far behind the middle of a thing it is still
 worth something: there it was seen through the near side, or past its rim."""
 GOOD_CLEARANCE_M, MANY_NEIGHBOURS = 0.01, 30.0
-HIDDEN_FLOOR, SOLID_FLOOR = 0.35, 0.05
+HIDDEN_FLOOR, CROWDED_FLOOR, SOLID_FLOOR, PALM_FLOOR = 0.35, 0.1, 0.05, 0.3
 """What is left of the score when the fingers move in hidden space only: behind a thing whose back
-is known by symmetry, and behind one whose back is not known and may be anywhere there."""
+is known by symmetry, behind such a one among others, and behind one whose back is not known and
+may be anywhere there; and when the palm moves there."""
 
 
 def is_antipodal(contacts: Contacts, kind: np.ndarray, tip_length: float,
@@ -57,6 +58,8 @@ def is_antipodal(contacts: Contacts, kind: np.ndarray, tip_length: float,
     """
     limit = np.cos(np.arctan(friction) + np.radians(ANGLE_SLACK_DEG))
     enough = (contacts.count >= MIN_POINTS).all(axis=1)
+    # Between two guesses there may be nothing.
+    enough &= contacts.observed.max(axis=1) > MIN_SEEN
     # Outermost only because the fingers end there, a point is no edge: the surface goes on.
     ends = contacts.z < (contacts.sink + tip_length - CONTACT_M)[:, None]
     edge = (np.abs(contacts.cosine) < EDGE_COSINE) & (contacts.spread > EDGE_SPREAD_M) & ends
@@ -72,8 +75,9 @@ def _two_straight_edges(contacts: Contacts, edge: np.ndarray) -> np.ndarray:
 
 
 def score_parts(hypotheses: Hypotheses, contacts: Contacts, target: Target, gripper: Gripper,
-                visibility: Visibility | None, config: GraspConfig) -> dict[str, np.ndarray]:
-    """Return each part (F,) of the scores of F hypotheses that passed the checks."""
+                visibility: Visibility | None, config: GraspConfig,
+                crowded: bool = False) -> dict[str, np.ndarray]:
+    """Return each part (F,) of the scores of F hypotheses; `crowded`: among other things."""
     tcp = hypotheses.centre + np.einsum(
         'fij,fj->fi', hypotheses.rotation,
         np.stack([np.zeros(len(contacts.sink)), contacts.shift, contacts.sink], axis=1))
@@ -84,7 +88,7 @@ def score_parts(hypotheses: Hypotheses, contacts: Contacts, target: Target, grip
         'balance': _balance(tcp, hypotheses, target),
         'confidence': _confidence(tcp, hypotheses, contacts, target, visibility),
         'observed': _observed(tcp, hypotheses, contacts, target, gripper, visibility,
-                              config.voxel_m),
+                              config.voxel_m, crowded),
         'vertical': 0.5 + 0.5 * (-hypotheses.rotation[:, 2, 2]).clip(0.0, 1.0),
     }
 
@@ -111,8 +115,10 @@ def _friction(contacts: Contacts, kind: np.ndarray, friction: float) -> np.ndarr
     cosine = np.where((kind == RIM)[:, None], np.abs(contacts.cosine).max(axis=1)[:, None],
                       contacts.cosine)
     angle = np.arccos(np.clip(cosine, -1, 1))
-    cone = np.arctan(friction) + np.radians(ANGLE_SLACK_DEG)
-    margin = np.clip(1.0 - angle / cone, 0.0, 1.0) ** 0.5
+    slack = np.radians(ANGLE_SLACK_DEG)
+    margin = np.clip(1.0 - angle / (np.arctan(friction) + slack), 0.0, 1.0) ** 0.5
+    # Beyond the cone nothing holds, unless the normals are off.
+    margin *= 1.0 - np.clip((angle - np.arctan(friction)) / slack, 0.0, 1.0)
     edge = (np.abs(cosine) < EDGE_COSINE)
     return np.where(edge, EDGE_FRICTION, margin).min(axis=1)
 
@@ -152,14 +158,19 @@ def _balance(tcp: np.ndarray, hypotheses: Hypotheses, target: Target) -> np.ndar
 
 
 def _observed(tcp: np.ndarray, hypotheses: Hypotheses, contacts: Contacts, target: Target,
-              gripper: Gripper, visibility: Visibility | None, voxel: float) -> np.ndarray:
+              gripper: Gripper, visibility: Visibility | None, voxel: float,
+              crowded: bool) -> np.ndarray:
     seen = 0.4 + 0.6 * contacts.observed.mean(axis=1)
     if visibility is None:
         return seen
     hidden, free = finger_space(tcp, hypotheses.rotation, contacts.opening, gripper, visibility,
                                 2 * voxel)
-    floor = HIDDEN_FLOOR if not target.observed.all() else SOLID_FLOOR
-    clear = 1.0 - (1.0 - floor) * hidden.mean(axis=1)
+    known = not target.observed.all()
+    floor = CROWDED_FLOOR if known and crowded else HIDDEN_FLOOR if known else SOLID_FLOOR
+    share = hidden.max(axis=1) if crowded else hidden.mean(axis=1)
+    clear = 1.0 - (1.0 - floor) * share
+    clear *= 1.0 - (1.0 - PALM_FLOOR) * palm_hidden(tcp, hypotheses.rotation, gripper, visibility,
+                                                    2 * voxel)
     # A finger inside a wall: what lies behind a front is solid until it was seen to be hollow.
     inner = _inner_side(tcp, hypotheses, target)
     hollow = np.take_along_axis(free, inner[:, None], axis=1)[:, 0]
@@ -189,3 +200,13 @@ def finger_space(tcp: np.ndarray, rotation: np.ndarray, opening: np.ndarray, gri
         hidden.append((state == HIDDEN).mean(axis=1))
         free.append((state == FREE).mean(axis=1))
     return np.stack(hidden, axis=1), np.stack(free, axis=1)
+
+
+def palm_hidden(tcp: np.ndarray, rotation: np.ndarray, gripper: Gripper, visibility: Visibility,
+                tolerance: float) -> np.ndarray:
+    """Return the share (F,) of the palm's face that ends up in hidden space."""
+    x, y = np.meshgrid(np.linspace(-0.5, 0.5, 3) * gripper.palm_height,
+                       np.linspace(-0.5, 0.5, 7) * gripper.palm_width, indexing='ij')
+    face = np.stack([x.ravel(), y.ravel(), np.full(x.size, gripper.palm_z)], axis=1)
+    space = np.einsum('fij,nj->fni', rotation, face) + tcp[:, None]
+    return (visibility.classify(space, tolerance) == HIDDEN).mean(axis=1)

@@ -1,9 +1,8 @@
 """A round: look, plan, try, again and again until a scene is cleared or the round is lost."""
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -12,12 +11,12 @@ from dkt_ros.grasp.grasp import Grasp, Gripper, load_gripper
 from dkt_ros.grasp.planner import GraspPlanner
 from dkt_ros.grasp_sim_config import GraspSimConfig
 from dkt_ros.tools.grasp_sim.protocol import Attempt, attempt, meant
-from dkt_ros.tools.grasp_sim.scenes import REACH_M, SimScene
+from dkt_ros.tools.grasp_sim.scenes import REACH_M, SimScene, within_reach
 from dkt_ros.tools.grasp_sim.sources import Observation, Observer
 from dkt_ros.tools.grasp_sim.world import World
 
 SETTLE_S = 3.0
-WORKSPACE = WorkspaceConfig(lower=(-0.18, -0.18, -0.05), upper=(0.18, 0.18, 0.4))
+WORKSPACE = WorkspaceConfig(lower=(-REACH_M, -REACH_M, -0.05), upper=(REACH_M, REACH_M, 0.4))
 """Where things are looked for, in the frame of the world: as a cell would be told."""
 
 
@@ -39,11 +38,11 @@ def play_round(scene: SimScene, source: str, observer: Observer, config: GraspSi
     planner = GraspPlanner(gripper, GraspConfig(workspace=WORKSPACE))
     world = World(scene.solids, scene.poses, config.physics, gripper)
     poses: list[np.ndarray | None] = list(scene.poses)
-    tries, failures = [], 0
+    tries, failed = [], []
     most = 1 if scene.kind == 'single' else config.protocol.max_failures
-    while failures < most and any(pose is not None for pose in poses):
+    while len(failed) < most and any(pose is not None for pose in poses):
         seen = observer.observe(scene, poses, len(tries), source)
-        grasp, record = _plan(planner, seen)
+        grasp, record = _plan(planner, seen, failed)
         tries.append(record)
         if grasp is None:
             break
@@ -51,7 +50,7 @@ def play_round(scene: SimScene, source: str, observer: Observer, config: GraspSi
         result = _try(world, grasp, scene, poses, gripper, config)
         world.watch = None
         record |= _told(result, scene)
-        failures = 0 if result.success else failures + 1
+        failed = [] if result.success else [*failed, grasp]
         if result.success:
             poses[result.target] = None
         if any(pose is not None for pose in poses):
@@ -63,11 +62,14 @@ def play_round(scene: SimScene, source: str, observer: Observer, config: GraspSi
             'attempts': tries, 'cleared': done, 'num_things': len(scene.solids)}
 
 
-def _plan(planner: GraspPlanner, seen: Observation) -> tuple[Grasp | None, dict]:
+def _plan(planner: GraspPlanner, seen: Observation,
+          failed: Sequence[Grasp]) -> tuple[Grasp | None, dict]:
     """Return the best grasp in the frame of the world, and the beginning of a record."""
+    T_camera_world = np.linalg.inv(seen.T_world_camera)
     start = time.perf_counter()
     plan = planner.plan(seen.points, seen.confidence, up=seen.up,
-                        T_workspace_frame=seen.T_world_camera)
+                        T_workspace_frame=seen.T_world_camera,
+                        avoid=[T_camera_world @ grasp.T_frame_grasp for grasp in failed])
     passed_ms = 1e3 * (time.perf_counter() - start)
     record = {'success': False, 'cause': 'no grasp', 'plan_ms': passed_ms,
               'num_grasps': len(plan.grasps)}
@@ -99,5 +101,5 @@ def _left_over(world: World, poses: list[np.ndarray | None]) -> list[np.ndarray 
     world.reset([None if pose is None else world.pose(number)
                  for number, pose in enumerate(poses)])
     world.settle(SETTLE_S)
-    return [None if pose is None or math.hypot(*world.centre(number)[:2]) > REACH_M
+    return [None if pose is None or not within_reach(world.centre(number))
             else world.pose(number) for number, pose in enumerate(poses)]

@@ -5,7 +5,6 @@ What a scene is depends on its kind, its class of material, its seed and the opt
 """
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,8 +19,8 @@ from dkt_ros.tools.render.worker.arrange import start_poses
 PACKED_HALF_M, SINGLE_HALF_M, PILE_HALF_M = 0.11, 0.03, 0.04
 BIN_HALF_M, BIN_HEIGHT_M = 0.14, 0.8
 """The open box that a pile falls into, and that is taken away afterwards."""
-REACH_M = 0.3
-"""What lies farther from the middle has left the scene."""
+REACH_M = 0.18
+"""Half of the square in which things are looked for: what lies beyond has left the scene."""
 MAX_DRAWS = 20
 SETTLE_S = {'single': 2.0, 'packed': 2.0, 'pile': 5.0}
 
@@ -101,11 +100,16 @@ def _rest(kind: str, solids: list[Solid], starts: list[np.ndarray],
     for walls in (_bin(), ()) if kind == 'pile' else ((),):
         world = World(solids, poses, config.physics, walls=walls)
         rested, poses = world.settle(SETTLE_S[kind]), world.poses
-    away = [math.hypot(*world.centre(thing)[:2]) for thing in range(len(solids))]
     fell = kind != 'pile' and any(
         np.arccos(np.clip(start[2, :3] @ pose[2, :3], -1, 1)) > 0.2
         for start, pose in zip(starts, poses))
-    return None if not rested or fell or max(away) > REACH_M else poses
+    inside = all(within_reach(world.centre(thing)) for thing in range(len(solids)))
+    return poses if rested and inside and not fell else None
+
+
+def within_reach(centre: np.ndarray) -> bool:
+    """Return True if the middle of a thing (3,) is where things are looked for."""
+    return bool(np.abs(centre[:2]).max() < REACH_M)
 
 
 def _bin() -> list[Wall]:
