@@ -24,7 +24,13 @@ from dkt_ros.model.engines import EngineCache, engine_folder
 from dkt_ros.model.float8 import FLOAT8, check_float8, input_dtype, multiply_in_float8
 from dkt_ros.model.folded import FoldedTransformer
 from dkt_ros.model.pipeline import DKTPipeline
-from dkt_ros.model.runners import CudaGraphRunner, EngineSteps, OnnxRunner, TensorRtRunner
+from dkt_ros.model.runners import (
+    CudaGraphRunner,
+    EngineSteps,
+    OnnxRunner,
+    RowByRow,
+    TensorRtRunner,
+)
 from dkt_ros.model.selftest import check_convolutions
 from dkt_ros.model.wan_layers import multiply_in_bfloat16
 
@@ -158,6 +164,8 @@ def _multiply_blocks_in_bfloat16(network: FoldedTransformer, has_plain_layers: b
 
 def _choose_step(network: FoldedTransformer, execution: str, model_hash: str) -> None:
     kind = network.device.type
+    if kind == 'cpu':
+        network.runner = RowByRow(network)
     if execution == 'compile':
         for block in network.blocks:
             block.compile(fullgraph=True, dynamic=False)

@@ -7,19 +7,23 @@ copying, and normalise without a strided norm. Results agree to float32 rounding
 on a GPU or in another dtype they do what diffusers does.
 
 After `multiply_in_bfloat16` a convolution rounds its inputs and weights to bfloat16, for which
-some processors have instructions; what is between convolutions stays in float32. Enlarging by 2
-and the convolution after it become one transposed convolution, with 4 instead of 9 products for
-each result. The decoder's last convolution knows what its rows are for (`tasks`).
+some processors have instructions; what is between convolutions stays in float32, and is computed
+piece by piece: a piece fits the processor's cache, and no array of full size is asked of the
+system for one operation. Enlarging by 2 and the convolution after it become one transposed
+convolution, with 4 instead of 9 products for each result. The decoder's last convolution knows
+what its rows are for (`tasks`).
 """
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKLWan
 from diffusers.models.autoencoders.autoencoder_kl_wan import (
+    CACHE_T,
     WanCausalConv3d,
+    WanResidualBlock,
     WanRMS_norm,
     WanUpsample,
 )
@@ -27,6 +31,8 @@ from torch import nn
 
 Weights = tuple[torch.Tensor, torch.Tensor]
 COLORS = 3
+# Values of a piece: 1 MB.
+PIECE = 2 ** 18
 
 
 def _is_fast(x: torch.Tensor) -> bool:
@@ -48,14 +54,21 @@ class FastCausalConv3d(WanCausalConv3d):
 
     def _convolve(self, x: torch.Tensor, cache_x: torch.Tensor | None,
                   weights: Weights) -> torch.Tensor:
-        pad_w, _, pad_h, _, pad_t, _ = self._padding
-        if pad_t == 0:
+        if self.num_before == 0:
             cache_x = None
-        missing = max(pad_t - (0 if cache_x is None else cache_x.shape[2]), 0)
-        weight, bias = weights
-        x = _joined(x, cache_x, missing, weight.dtype)
-        return torch.mkldnn_convolution(x, weight, bias, (0, pad_h, pad_w), self.stride,
-                                        self.dilation, self.groups).float()
+        missing = max(self.num_before - (0 if cache_x is None else cache_x.shape[2]), 0)
+        return self.multiply(_joined(x, cache_x, missing, weights[0].dtype), weights).float()
+
+    @property
+    def num_before(self) -> int:
+        """Frames before a frame that its result depends on."""
+        return self._padding[4]
+
+    def multiply(self, x: torch.Tensor, weights: Weights) -> torch.Tensor:
+        """Convolve (B, C, T, H, W) in the dtype of the weights, the frames before among them."""
+        pad_w, _, pad_h, *_ = self._padding
+        return torch.mkldnn_convolution(x, *weights, (0, pad_h, pad_w), self.stride,
+                                        self.dilation, self.groups)
 
 
 def _joined(x: torch.Tensor, past: torch.Tensor | None, missing: int,
@@ -141,22 +154,82 @@ class FastConv2d(nn.Conv2d):
 
 
 class FastRMSNorm(WanRMS_norm):
-    """`WanRMS_norm` over the channel dimension as one sum of squares."""
+    """`WanRMS_norm` over the channel dimension as one sum of squares, piece by piece."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Normalise (B, C, ...) over C."""
         if not (self.channel_first and _is_fast(x)):
             return super().forward(x)
-        # F.normalize divides by max(norm, 1e-12)
-        inverse = (x * x).sum(1, keepdim=True).clamp_min_(1e-24).rsqrt_().mul_(self.scale)
-        normed = (x * inverse).mul_(self.gamma)
-        # a layer without a bias has 0.0
-        return normed.add_(self.bias) if isinstance(self.bias, torch.Tensor) else normed
+        x = x.movedim(1, -1)
+        result = torch.empty(x.shape)
+        self.write(x, result)
+        return result.movedim(-1, 1)
+
+    def write(self, x: torch.Tensor, result: torch.Tensor,
+              activate: Callable[[torch.Tensor], torch.Tensor] = nn.Identity()) -> None:
+        """Write what is made of x to `result`, both (B, ..., C), a row of it in one piece."""
+        gamma, per_piece = self.gamma.flatten() * self.scale, max(PIECE // x.shape[-1], 1)
+        for row, written in zip(x, result, strict=True):
+            pieces = row.flatten(0, -2).split(per_piece)
+            for piece, target in zip(pieces, written.view(-1, x.shape[-1]).split(per_piece),
+                                     strict=True):
+                piece = piece.float()
+                # F.normalize divides by max(norm, 1e-12)
+                inverse = (piece * piece).sum(1, keepdim=True).clamp_min_(1e-24).rsqrt_()
+                normed = (piece * inverse).mul_(gamma)
+                # a layer without a bias has 0.0
+                if isinstance(self.bias, torch.Tensor):
+                    normed += self.bias.flatten()
+                target.copy_(activate(normed))
+
+
+class FastResidualBlock(WanResidualBlock):
+    """`WanResidualBlock` whose convolutions are given rounded, normalised and joined pieces."""
+
+    def forward(self, x: torch.Tensor, feat_cache: list | None = None,
+                feat_idx: Sequence[int] = (0,)) -> torch.Tensor:
+        """Turn (B, C, T, H, W) into (B, C', T, H, W); caches hold what was rounded."""
+        convolutions = self.conv1, self.conv2
+        if feat_cache is None or not _is_fast(x) or any(c.rounded is None for c in convolutions):
+            return super().forward(x, feat_cache, feat_idx)
+        total = x if isinstance(self.conv_shortcut, nn.Identity) else self.conv_shortcut(x)
+        for norm, convolution in zip((self.norm1, self.norm2), convolutions, strict=True):
+            joined = _activated(norm, x, feat_cache[feat_idx[0]], convolution.num_before)
+            feat_cache[feat_idx[0]] = joined[:, :, -CACHE_T:].clone()
+            feat_idx[0] += 1
+            x = convolution.multiply(joined, convolution.rounded)
+        return _sum(total, x)
+
+
+def _activated(norm: FastRMSNorm, x: torch.Tensor, past: torch.Tensor | None,
+               num_before: int) -> torch.Tensor:
+    """Put zeros and the past before SiLU of the normalised x (B, C, T, H, W), in bfloat16."""
+    x = x.movedim(1, -1)
+    b, t, h, w, c = x.shape
+    joined = torch.empty((b, num_before + t, h, w, c), dtype=torch.bfloat16)
+    found = 0 if past is None else past.shape[2]
+    joined[:, :num_before - found] = 0
+    if found:
+        joined[:, num_before - found:num_before] = past.movedim(1, -1)
+    norm.write(x, joined[:, num_before:], nn.functional.silu)
+    return joined.movedim(-1, 1)
+
+
+def _sum(x: torch.Tensor, update: torch.Tensor) -> torch.Tensor:
+    """Return x (B, C, T, H, W) float32 and the rounded `update` added."""
+    x, update = x.movedim(1, -1), update.movedim(1, -1)
+    result = torch.empty(x.shape)
+    rows, per_piece = (tensor.reshape(-1, x.shape[-1]) for tensor in (x, update, result)), \
+        max(PIECE // x.shape[-1], 1)
+    for one, other, target in zip(*(row.split(per_piece) for row in rows), strict=True):
+        torch.add(one, other.float(), out=target)
+    return result.movedim(-1, 1)
 
 
 def use_fast_layers(vae: AutoencoderKLWan) -> AutoencoderKLWan:
     """Let the layers of `vae` take the faster path; its weights and its config stay."""
-    faster = {WanCausalConv3d: FastCausalConv3d, WanRMS_norm: FastRMSNorm, nn.Conv2d: FastConv2d}
+    faster = {WanCausalConv3d: FastCausalConv3d, WanRMS_norm: FastRMSNorm, nn.Conv2d: FastConv2d,
+              WanResidualBlock: FastResidualBlock}
     for module in vae.modules():
         if type(module) in faster:
             module.__class__ = faster[type(module)]
