@@ -63,12 +63,13 @@ def bounded_attention(query: torch.Tensor, key: torch.Tensor, value: torch.Tenso
     # The mean key adds the same to all logits of a query; without it they round less.
     key = key.float()
     key = ((key - key.mean(2, keepdim=True)) * d ** -0.5).to(query.dtype).transpose(2, 3)
-    # A column of ones sums the weights in the same product.
-    value = torch.cat([value, value.new_ones(*value.shape[:3], 1)], -1)
+    attended = []
     # Head by head: the weights of all of them would not fit the processor's cache.
-    sums = torch.stack([(one_query @ one_key).exp_() @ one_value for one_query, one_key, one_value
-                        in zip(query.flatten(0, 1), key.flatten(0, 1), value.flatten(0, 1))])
-    return (sums[..., :d] / sums[..., d:]).unflatten(0, (b, h))
+    for one_query, one_key, one_value in zip(query.flatten(0, 1), key.flatten(0, 1),
+                                             value.flatten(0, 1)):
+        weights = (one_query @ one_key).exp_()
+        attended.append(weights @ one_value / weights.sum(-1, keepdim=True))
+    return torch.stack(attended).unflatten(0, (b, h))
 
 
 def gelu_linear(x: torch.Tensor, layer: torch.nn.Linear) -> torch.Tensor:

@@ -13,7 +13,7 @@ import torch
 from diffusers import AutoencoderKLWan
 from diffusers.models.autoencoders.autoencoder_kl_wan import patchify, unpatchify
 
-from dkt_ros.model.wan_layers import OutputConv3d
+from dkt_ros.model.wan_layers import FastDecoder
 
 
 def temporal_ratio(vae: AutoencoderKLWan) -> int:
@@ -164,10 +164,9 @@ class CausalVAEDecoder:
         self.check(latent)
         vae = self._vae
         z = vae.post_quant_conv(latent.to(vae.dtype) * self._std + self._mean)
-        last = vae.decoder.conv_out
-        if isinstance(last, OutputConv3d):
-            last.tasks = self._tasks
-        video = vae.decoder(z, feat_cache=self._cache, feat_idx=[0], first_chunk=self._is_first)
+        known = {'tasks': self._tasks} if isinstance(vae.decoder, FastDecoder) else {}
+        video = vae.decoder(z, feat_cache=self._cache, feat_idx=[0], first_chunk=self._is_first,
+                            **known)
         self._is_first = False
         if vae.config.patch_size is not None:
             video = unpatchify(video, vae.config.patch_size)

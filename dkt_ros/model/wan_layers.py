@@ -10,8 +10,8 @@ After `multiply_in_bfloat16` a convolution rounds its inputs and weights to bflo
 some processors have instructions; what is between convolutions stays in float32, and is computed
 piece by piece: a piece fits the processor's cache, and no array of full size is asked of the
 system for one operation. Enlarging by 2 and the convolution after it become one transposed
-convolution, with 4 instead of 9 products for each result. The decoder's last convolution knows
-what its rows are for (`tasks`).
+convolution, with 4 instead of 9 products for each result. A decoder may be told what the rows are
+for (`FastDecoder`).
 """
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from diffusers import AutoencoderKLWan
 from diffusers.models.autoencoders.autoencoder_kl_wan import (
     CACHE_T,
     WanCausalConv3d,
+    WanDecoder3d,
     WanResidualBlock,
     WanRMS_norm,
     WanUpsample,
@@ -85,41 +86,6 @@ def _joined(x: torch.Tensor, past: torch.Tensor | None, missing: int,
         joined[:, :, missing:missing + part.shape[2]] = part
         missing += part.shape[2]
     return joined
-
-
-class OutputConv3d(FastCausalConv3d):
-    """
-    The last convolution of a decoder, in float32 where its result is disparity.
-
-    In bfloat16 disparity would show steps of 1/256. It is the mean of the colours, so that for it
-    the mean is computed alone and stands for all of them.
-
-    Attributes
-    ----------
-    tasks : sequence of str
-        Of the rows of the batch; without them all is computed in float32.
-
-    """
-
-    tasks: Sequence[str] = ()
-
-    def set_up(self) -> None:
-        """Prepare the weights for each task."""
-        self.gray = tuple(tensor.unflatten(0, (COLORS, -1)).mean(0)
-                          for tensor in (self.weight.detach(), self.bias.detach()))
-        self.coarse = _rounded(self)
-
-    def forward(self, x: torch.Tensor, cache_x: torch.Tensor | None = None) -> torch.Tensor:
-        """Convolve (B, C, T, H, W), a row for each task."""
-        if not (self.tasks and _is_fast(x)):
-            return super().forward(x, cache_x)
-        result = x.new_empty(len(x), self.out_channels, *x.shape[2:])
-        for row, task in enumerate(self.tasks):
-            weights = self.gray if task == 'depth' else self.coarse
-            past = None if cache_x is None else cache_x[row:row + 1]
-            found = self._convolve(x[row:row + 1], past, weights)[0]
-            result[row].unflatten(0, (-1, len(found)))[:] = found
-        return result
 
 
 class FastUpsampling(nn.Sequential):
@@ -194,24 +160,70 @@ class FastResidualBlock(WanResidualBlock):
             return super().forward(x, feat_cache, feat_idx)
         total = x if isinstance(self.conv_shortcut, nn.Identity) else self.conv_shortcut(x)
         for norm, convolution in zip((self.norm1, self.norm2), convolutions, strict=True):
-            joined = _activated(norm, x, feat_cache[feat_idx[0]], convolution.num_before)
-            feat_cache[feat_idx[0]] = joined[:, :, -CACHE_T:].clone()
+            place = feat_idx[0]
+            joined = _activated(norm, x, feat_cache[place], convolution.num_before, torch.bfloat16)
+            feat_cache[place] = joined[:, :, -CACHE_T:].clone()
             feat_idx[0] += 1
             x = convolution.multiply(joined, convolution.rounded)
         return _sum(total, x)
 
 
+class FastDecoder(WanDecoder3d):
+    """
+    `WanDecoder3d` whose last convolution is in float32 where its result is disparity.
+
+    In bfloat16 disparity would show steps of 1/256. It is the mean of the colours, so that for it
+    the mean is computed alone and stands for all of them.
+    """
+
+    def set_up(self) -> None:
+        """Prepare the weights for each task."""
+        self.gray = tuple(tensor.detach().unflatten(0, (COLORS, -1)).mean(0)
+                          for tensor in (self.conv_out.weight, self.conv_out.bias))
+        self.coarse = _rounded(self.conv_out)
+
+    def forward(self, x: torch.Tensor, feat_cache: list | None = None,
+                feat_idx: Sequence[int] = (0,), first_chunk: bool = False,
+                tasks: Sequence[str] = ()) -> torch.Tensor:
+        """Decode (B, z, T, h, w), a row for each task; without tasks the last is in float32."""
+        if feat_cache is None or not (tasks and _is_fast(x)):
+            return super().forward(x, feat_cache, feat_idx, first_chunk)
+        x = self.conv_in(x, _replace_past(x, feat_cache, feat_idx))
+        x = self.mid_block(x, feat_cache=feat_cache, feat_idx=feat_idx)
+        for up_block in self.up_blocks:
+            x = up_block(x, feat_cache=feat_cache, feat_idx=feat_idx, first_chunk=first_chunk)
+        place, result = feat_idx[0], x.new_empty(len(x), self.conv_out.out_channels, *x.shape[2:])
+        pasts, feat_cache[place] = feat_cache[place] or [None] * len(x), []
+        for row, (task, past) in enumerate(zip(tasks, pasts, strict=True)):
+            weights = self.gray if task == 'depth' else self.coarse
+            joined = _activated(self.norm_out, x[row:row + 1], past, self.conv_out.num_before,
+                                weights[0].dtype)
+            feat_cache[place].append(joined[:, :, -CACHE_T:].clone())
+            found = self.conv_out.multiply(joined, weights)[0]
+            result[row].unflatten(0, (-1, len(found)))[:] = found
+        return result
+
+
+def _replace_past(x: torch.Tensor, feat_cache: list, feat_idx: list[int]) -> torch.Tensor | None:
+    """Return the frames before x (B, C, T, H, W) and keep its last ones instead; go on."""
+    past = feat_cache[feat_idx[0]]
+    frames = x if past is None else torch.cat([past, x], dim=2)
+    feat_cache[feat_idx[0]] = frames[:, :, -CACHE_T:].clone()
+    feat_idx[0] += 1
+    return past
+
+
 def _activated(norm: FastRMSNorm, x: torch.Tensor, past: torch.Tensor | None,
-               num_before: int) -> torch.Tensor:
-    """Put zeros and the past before SiLU of the normalised x (B, C, T, H, W), in bfloat16."""
+               num_before: int, dtype: torch.dtype) -> torch.Tensor:
+    """Put zeros and the past before SiLU of the normalised x (B, C, T, H, W), in `dtype`."""
     x = x.movedim(1, -1)
     b, t, h, w, c = x.shape
-    joined = torch.empty((b, num_before + t, h, w, c), dtype=torch.bfloat16)
-    found = 0 if past is None else past.shape[2]
-    joined[:, :num_before - found] = 0
-    if found:
-        joined[:, num_before - found:num_before] = past.movedim(1, -1)
-    norm.write(x, joined[:, num_before:], nn.functional.silu)
+    joined = torch.empty((b, num_before + t, h, w, c), dtype=dtype)
+    missing = num_before - (0 if past is None else past.shape[2])
+    joined[:, :missing] = 0
+    if past is not None:
+        joined[:, missing:num_before] = past.movedim(1, -1)
+    norm.write(x, joined[:, num_before:], F.silu)
     return joined.movedim(-1, 1)
 
 
@@ -252,9 +264,9 @@ def multiply_in_bfloat16(vae: AutoencoderKLWan) -> AutoencoderKLWan:
         elif isinstance(module, nn.Sequential) and isinstance(module[0], WanUpsample):
             module.__class__ = FastUpsampling
             module.set_up()
-    if isinstance(last, FastCausalConv3d):
-        last.__class__ = OutputConv3d
-        last.set_up()
+    if type(vae.decoder) is WanDecoder3d and isinstance(last, FastCausalConv3d):
+        vae.decoder.__class__ = FastDecoder
+        vae.decoder.set_up()
     return vae
 
 
