@@ -28,6 +28,8 @@ ROUNDS = 5
 # Without the mean key logits are twice as large at most; exp(80) times thousands of keys still
 # fits bfloat16 and float32.
 MAX_LOGIT = 40.0
+# Of a head at a time.
+QUERIES = 512
 
 
 def largest_logit(query_weight: torch.Tensor, key_weight: torch.Tensor, heads: int) -> float:
@@ -64,12 +66,13 @@ def bounded_attention(query: torch.Tensor, key: torch.Tensor, value: torch.Tenso
     key = key.float()
     key = ((key - key.mean(2, keepdim=True)) * d ** -0.5).to(query.dtype).transpose(2, 3)
     attended = []
-    # Head by head: the weights of all of them would not fit the processor's cache.
+    # Head by head and in parts: the weights of all would not fit the processor's cache.
     for one_query, one_key, one_value in zip(query.flatten(0, 1), key.flatten(0, 1),
                                              value.flatten(0, 1)):
-        weights = (one_query @ one_key).exp_()
-        attended.append(weights @ one_value / weights.sum(-1, keepdim=True))
-    return torch.stack(attended).unflatten(0, (b, h))
+        for some in one_query.split(QUERIES):
+            weights = (some @ one_key).exp_()
+            attended.append(weights @ one_value / weights.sum(-1, keepdim=True))
+    return torch.cat(attended).unflatten(0, (b, h, -1))
 
 
 def gelu_linear(x: torch.Tensor, layer: torch.nn.Linear) -> torch.Tensor:

@@ -150,7 +150,7 @@ class FastRMSNorm(WanRMS_norm):
 
 
 class FastResidualBlock(WanResidualBlock):
-    """`WanResidualBlock` whose convolutions are given rounded, normalised and joined pieces."""
+    """`WanResidualBlock` that rounds what it has normalised; its input is lost to the result."""
 
     def forward(self, x: torch.Tensor, feat_cache: list | None = None,
                 feat_idx: Sequence[int] = (0,)) -> torch.Tensor:
@@ -162,10 +162,10 @@ class FastResidualBlock(WanResidualBlock):
         for norm, convolution in zip((self.norm1, self.norm2), convolutions, strict=True):
             place = feat_idx[0]
             joined = _activated(norm, x, feat_cache[place], convolution.num_before, torch.bfloat16)
-            feat_cache[place] = joined[:, :, -CACHE_T:].clone()
+            feat_cache[place] = joined[:, :, -CACHE_T:]
             feat_idx[0] += 1
             x = convolution.multiply(joined, convolution.rounded)
-        return _sum(total, x)
+        return _add(total, x)
 
 
 class FastDecoder(WanDecoder3d):
@@ -184,24 +184,32 @@ class FastDecoder(WanDecoder3d):
 
     def forward(self, x: torch.Tensor, feat_cache: list | None = None,
                 feat_idx: Sequence[int] = (0,), first_chunk: bool = False,
-                tasks: Sequence[str] = ()) -> torch.Tensor:
-        """Decode (B, z, T, h, w), a row for each task; without tasks the last is in float32."""
+                tasks: Sequence[str] = ()) -> torch.Tensor | list[torch.Tensor]:
+        """
+        Decode (B, z, T, h, w), a row for each task.
+
+        Returns
+        -------
+        (B, C, T, h, w) float32, or a list
+            With tasks: for each row (C, T, h, w) bfloat16, or (C / 3, T, h, w) float32 for what
+            stands for all three colours.
+
+        """
         if feat_cache is None or not (tasks and _is_fast(x)):
             return super().forward(x, feat_cache, feat_idx, first_chunk)
         x = self.conv_in(x, _replace_past(x, feat_cache, feat_idx))
         x = self.mid_block(x, feat_cache=feat_cache, feat_idx=feat_idx)
         for up_block in self.up_blocks:
             x = up_block(x, feat_cache=feat_cache, feat_idx=feat_idx, first_chunk=first_chunk)
-        place, result = feat_idx[0], x.new_empty(len(x), self.conv_out.out_channels, *x.shape[2:])
+        place, found = feat_idx[0], []
         pasts, feat_cache[place] = feat_cache[place] or [None] * len(x), []
         for row, (task, past) in enumerate(zip(tasks, pasts, strict=True)):
             weights = self.gray if task == 'depth' else self.coarse
             joined = _activated(self.norm_out, x[row:row + 1], past, self.conv_out.num_before,
                                 weights[0].dtype)
-            feat_cache[place].append(joined[:, :, -CACHE_T:].clone())
-            found = self.conv_out.multiply(joined, weights)[0]
-            result[row].unflatten(0, (-1, len(found)))[:] = found
-        return result
+            feat_cache[place].append(joined[:, :, -CACHE_T:])
+            found.append(self.conv_out.multiply(joined, weights)[0])
+        return found
 
 
 def _replace_past(x: torch.Tensor, feat_cache: list, feat_idx: list[int]) -> torch.Tensor | None:
@@ -227,15 +235,16 @@ def _activated(norm: FastRMSNorm, x: torch.Tensor, past: torch.Tensor | None,
     return joined.movedim(-1, 1)
 
 
-def _sum(x: torch.Tensor, update: torch.Tensor) -> torch.Tensor:
-    """Return x (B, C, T, H, W) float32 and the rounded `update` added."""
-    x, update = x.movedim(1, -1), update.movedim(1, -1)
-    result = torch.empty(x.shape)
-    rows, per_piece = (tensor.reshape(-1, x.shape[-1]) for tensor in (x, update, result)), \
-        max(PIECE // x.shape[-1], 1)
-    for one, other, target in zip(*(row.split(per_piece) for row in rows), strict=True):
-        torch.add(one, other.float(), out=target)
-    return result.movedim(-1, 1)
+def _add(x: torch.Tensor, update: torch.Tensor) -> torch.Tensor:
+    """Add `update` to x (B, C, T, H, W) float32 in place, if x lies in memory as it does."""
+    rows = x.movedim(1, -1)
+    if not rows.is_contiguous():
+        return x + update
+    pieces = (tensor.flatten(0, -2).split(max(PIECE // x.shape[1], 1))
+              for tensor in (rows, update.movedim(1, -1)))
+    for piece, added in zip(*pieces, strict=True):
+        piece += added.float()
+    return x
 
 
 def use_fast_layers(vae: AutoencoderKLWan) -> AutoencoderKLWan:
