@@ -80,6 +80,18 @@ def gelu_linear(x: torch.Tensor, layer: torch.nn.Linear) -> torch.Tensor:
     return torch.ops.mkldnn._linear_pointwise(x, layer.weight, layer.bias, 'gelu', [], 'tanh')
 
 
+def check_gelu_linear() -> bool:
+    """Return whether this torch has the operation `gelu_linear` needs, which is not public."""
+    with torch.random.fork_rng(devices=()):
+        layer = torch.nn.Linear(16, 16).to(torch.bfloat16)
+    x = torch.linspace(-3, 3, 32).view(2, 16).to(torch.bfloat16)
+    try:
+        found = gelu_linear(x, layer)
+    except (AttributeError, RuntimeError, TypeError):
+        return False
+    return torch.allclose(found, F.gelu(layer(x), approximate='tanh'), atol=0.02)
+
+
 def attention_by(backend: str) -> Attention:
     """Return attention by one of torch's kernels, a key of `BACKENDS`."""
     kernel = BACKENDS[backend]

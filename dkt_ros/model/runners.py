@@ -38,6 +38,7 @@ class RowByRow:
                  head: torch.Tensor, rope: torch.Tensor, tasks: Sequence[int],
                  num_held: int = 0, past: torch.Tensor | None = None,
                  num_kept: int = 0) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Compute a step."""
         pasts = [None] * len(tasks) if past is None else past.split(1, dim=2)
         rows = [self._network(row, rgb_tokens, blocks, head, rope, [task], num_held, one_past,
                               num_kept)

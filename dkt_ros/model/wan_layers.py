@@ -16,6 +16,7 @@ for (`FastDecoder`).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -30,7 +31,11 @@ from diffusers.models.autoencoders.autoencoder_kl_wan import (
 )
 from torch import nn
 
+if TYPE_CHECKING:
+    from dkt_ros.model.int8 import Int8Weights
+
 Weights = tuple[torch.Tensor, torch.Tensor]
+Write = Callable[[torch.Tensor, torch.Tensor], object]
 COLORS = 3
 # Values of a piece: 1 MB.
 PIECE = 2 ** 18
@@ -46,6 +51,8 @@ class FastCausalConv3d(WanCausalConv3d):
     """`WanCausalConv3d` on oneDNN."""
 
     rounded: Weights | None = None
+    # what a residual block takes before those
+    coarse: Int8Weights | None = None
 
     def forward(self, x: torch.Tensor, cache_x: torch.Tensor | None = None) -> torch.Tensor:
         """Convolve (B, C, T, H, W), causal in time; `cache_x` holds the frames before."""
@@ -132,8 +139,8 @@ class FastRMSNorm(WanRMS_norm):
         return result.movedim(-1, 1)
 
     def write(self, x: torch.Tensor, result: torch.Tensor,
-              activate: Callable[[torch.Tensor], torch.Tensor] = nn.Identity()) -> None:
-        """Write what is made of x to `result`, both (B, ..., C), a row of it in one piece."""
+              write: Write = torch.Tensor.copy_) -> None:
+        """Let `write` take x, normalised, to `result`; both (B, ..., C), its rows in one piece."""
         gamma, per_piece = self.gamma.flatten() * self.scale, max(PIECE // x.shape[-1], 1)
         for row, written in zip(x, result, strict=True):
             pieces = row.flatten(0, -2).split(per_piece)
@@ -146,25 +153,32 @@ class FastRMSNorm(WanRMS_norm):
                 # a layer without a bias has 0.0
                 if isinstance(self.bias, torch.Tensor):
                     normed += self.bias.flatten()
-                target.copy_(activate(normed))
+                write(target, normed)
 
 
 class FastResidualBlock(WanResidualBlock):
     """`WanResidualBlock` that rounds what it has normalised; its input is lost to the result."""
 
+    @property
+    def pairs(self) -> tuple[tuple[FastRMSNorm, FastCausalConv3d], ...]:
+        """Each convolution with the norm before it."""
+        return (self.norm1, self.conv1), (self.norm2, self.conv2)
+
     def forward(self, x: torch.Tensor, feat_cache: list | None = None,
                 feat_idx: Sequence[int] = (0,)) -> torch.Tensor:
         """Turn (B, C, T, H, W) into (B, C', T, H, W); caches hold what was rounded."""
-        convolutions = self.conv1, self.conv2
-        if feat_cache is None or not _is_fast(x) or any(c.rounded is None for c in convolutions):
+        if feat_cache is None or not _is_fast(x) or self.conv1.rounded is None:
             return super().forward(x, feat_cache, feat_idx)
         total = x if isinstance(self.conv_shortcut, nn.Identity) else self.conv_shortcut(x)
-        for norm, convolution in zip((self.norm1, self.norm2), convolutions, strict=True):
-            place = feat_idx[0]
-            joined = _activated(norm, x, feat_cache[place], convolution.num_before, torch.bfloat16)
-            feat_cache[place] = joined[:, :, -CACHE_T:]
+        for norm, convolution in self.pairs:
+            past, coarse = feat_cache[feat_idx[0]], convolution.coarse
+            rounding = (torch.bfloat16,) if coarse is None else (torch.uint8, coarse.zero,
+                                                                 coarse.write)
+            joined = _activated(norm, x, past, convolution.num_before, *rounding)
+            feat_cache[feat_idx[0]] = joined[:, :, -CACHE_T:]
             feat_idx[0] += 1
-            x = convolution.multiply(joined, convolution.rounded)
+            x = convolution.multiply(joined, convolution.rounded) if coarse is None else \
+                coarse.multiply(joined)
         return _add(total, x)
 
 
@@ -222,16 +236,18 @@ def _replace_past(x: torch.Tensor, feat_cache: list, feat_idx: list[int]) -> tor
 
 
 def _activated(norm: FastRMSNorm, x: torch.Tensor, past: torch.Tensor | None,
-               num_before: int, dtype: torch.dtype) -> torch.Tensor:
+               num_before: int, dtype: torch.dtype, zero: int = 0,
+               write: Write = torch.Tensor.copy_) -> torch.Tensor:
     """Put zeros and the past before SiLU of the normalised x (B, C, T, H, W), in `dtype`."""
     x = x.movedim(1, -1)
     b, t, h, w, c = x.shape
     joined = torch.empty((b, num_before + t, h, w, c), dtype=dtype)
     missing = num_before - (0 if past is None else past.shape[2])
-    joined[:, :missing] = 0
+    joined[:, :missing] = zero
     if past is not None:
         joined[:, missing:num_before] = past.movedim(1, -1)
-    norm.write(x, joined[:, num_before:], F.silu)
+    norm.write(x, joined[:, num_before:],
+               lambda target, values: write(target, F.silu(values, inplace=True)))
     return joined.movedim(-1, 1)
 
 
