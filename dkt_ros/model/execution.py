@@ -132,7 +132,7 @@ def prepare(pipeline: DKTPipeline, execution: str = 'auto',
         check_float8(device)
         multiply_in_float8(network.blocks)
     if is_rounded_here and execution != 'onnxruntime':
-        _multiply_blocks_in_bfloat16(network)
+        _multiply_blocks_in_bfloat16(network, fuses_itself=execution == 'compile')
     _choose_attention(pipeline, network, execution, attention)
     pipeline.register_modules(transformer=network)
     _choose_step(network, execution, model_hash)
@@ -162,8 +162,8 @@ def _choose_attention(pipeline: DKTPipeline, network: FoldedTransformer, executi
         block.attend = chosen
 
 
-def _multiply_blocks_in_bfloat16(network: FoldedTransformer) -> None:
-    has_gelu_linear = check_gelu_linear()
+def _multiply_blocks_in_bfloat16(network: FoldedTransformer, fuses_itself: bool) -> None:
+    has_gelu_linear = not fuses_itself and check_gelu_linear()
     for block in network.blocks:
         for parameter in block.parameters():
             parameter.data = parameter.data.to(torch.bfloat16)
