@@ -17,7 +17,7 @@ from dkt_ros.tools.bench import bench_frames
 pytestmark = pytest.mark.skipif(not cpu_has_int8(), reason='the processor has no VNNI')
 
 
-def finest(vae):
+def rounded_blocks(vae):
     return [block for block in vae.modules() if isinstance(block, FastResidualBlock)
             and block.conv1.coarse is not None]
 
@@ -48,7 +48,7 @@ def test_a_stream_of_latents_stays_near_float32(patchified):
     frames = randn(1, 1, 3, 9, 32, 48).mul_(0.3)
 
     def run():
-        encoder, decoder, results = CausalVAEEncoder(vae), CausalVAEDecoder(vae), []
+        encoder, decoder, results = CausalVAEEncoder(vae), CausalVAEDecoder(vae, ('normal',)), []
         for part in frames.split([1, 4, 4], dim=2):
             latent = encoder.encode(part)
             results.append((latent, decoder.decode(latent)))
@@ -56,10 +56,10 @@ def test_a_stream_of_latents_stays_near_float32(patchified):
 
     expected = run()
     multiply_in_int8(multiply_in_bfloat16(vae))
-    assert len(finest(vae)) == 1 + len(vae.decoder.up_blocks[-1].resnets)
+    assert len(rounded_blocks(vae)) > 5 and vae.decoder.conv_out.coarse is not None
     for found, wanted in zip(run(), expected, strict=True):
         error = (found - wanted).abs().mean() / wanted.std()
-        assert 1e-5 < error < 0.03
+        assert 1e-5 < error < 0.05
 
 
 def test_the_bundled_model_takes_it_and_its_maps_hardly_change():
@@ -68,7 +68,7 @@ def test_the_bundled_model_takes_it_and_its_maps_hardly_change():
     def run(precision):
         stream = DKTStream(load_pipeline('dkt-tiny', 'cpu', precision=precision), normals=True)
         estimates = [found for frame in frames for found in stream.push(frame)]
-        assert bool(finest(stream.pipeline.vae)) == (precision in ('auto', 'int8'))
+        assert bool(rounded_blocks(stream.pipeline.vae)) == (precision in ('auto', 'int8'))
         return (np.stack([estimate.disparity for estimate in estimates]),
                 np.stack([estimate.normals for estimate in estimates]))
 
@@ -81,8 +81,8 @@ def test_the_bundled_model_takes_it_and_its_maps_hardly_change():
 
 def test_only_a_model_that_says_so_takes_it_by_itself(tmp_path):
     toy_pipeline().save_pretrained(tmp_path / 'model')
-    assert not finest(load_pipeline(tmp_path / 'model', 'cpu').vae)
-    assert finest(load_pipeline(tmp_path / 'model', 'cpu', precision='int8').vae)
+    assert not rounded_blocks(load_pipeline(tmp_path / 'model', 'cpu').vae)
+    assert rounded_blocks(load_pipeline(tmp_path / 'model', 'cpu', precision='int8').vae)
 
 
 def test_a_gpu_and_a_torch_without_it_are_told(monkeypatch):

@@ -1,19 +1,23 @@
 """
 Convolutions of the VAE in whole numbers of 8 bits, for processors that multiply those fastest.
 
-Only those of the finest level, where most of the products are. What is convolved there has just
-been normalised and activated: it has the size of the norm's weights whatever the stream shows, so
-that one step serves all streams and nothing need be measured beforehand.
+Those of the residual blocks, and of the decoder's last layer where it gives normals. What they
+convolve has just been normalised and activated: it has the size of the norm's weights whatever the
+stream shows, so that one step serves all streams and nothing need be measured beforehand.
 """
 from __future__ import annotations
 
 import torch
 from diffusers import AutoencoderKLWan
-from diffusers.models.autoencoders.autoencoder_kl_wan import WanResample
 from torch import nn
 
 from dkt_ros.errors import UserError
-from dkt_ros.model.wan_layers import FastCausalConv3d, FastResidualBlock, FastRMSNorm
+from dkt_ros.model.wan_layers import (
+    FastCausalConv3d,
+    FastDecoder,
+    FastResidualBlock,
+    FastRMSNorm,
+)
 
 # The least that SiLU gives.
 LOWEST = -0.2785
@@ -105,17 +109,9 @@ def check_int8() -> None:
 
 
 def multiply_in_int8(vae: AutoencoderKLWan) -> AutoencoderKLWan:
-    """Let the residual blocks of the finest level round to 8 bits, in place."""
-    for block in _finest_blocks(vae):
-        for norm, convolution in block.pairs:
-            convolution.coarse = Int8Weights(convolution, norm)
+    """Let what follows a norm round to 8 bits instead of bfloat16, in place."""
+    for block in vae.modules():
+        if isinstance(block, (FastResidualBlock, FastDecoder)):
+            for norm, convolution in block.pairs:
+                convolution.coarse = Int8Weights(convolution, norm)
     return vae
-
-
-def _finest_blocks(vae: AutoencoderKLWan) -> list[FastResidualBlock]:
-    blocks = list(vae.decoder.up_blocks[-1].modules())
-    for module in vae.encoder.down_blocks.modules():
-        if isinstance(module, WanResample):
-            break
-        blocks.append(module)
-    return [block for block in blocks if isinstance(block, FastResidualBlock)]

@@ -51,7 +51,7 @@ class FastCausalConv3d(WanCausalConv3d):
     """`WanCausalConv3d` on oneDNN."""
 
     rounded: Weights | None = None
-    # what a residual block takes before those
+    # taken before those for what has just been normalised
     coarse: Int8Weights | None = None
 
     def forward(self, x: torch.Tensor, cache_x: torch.Tensor | None = None) -> torch.Tensor:
@@ -171,14 +171,9 @@ class FastResidualBlock(WanResidualBlock):
             return super().forward(x, feat_cache, feat_idx)
         total = x if isinstance(self.conv_shortcut, nn.Identity) else self.conv_shortcut(x)
         for norm, convolution in self.pairs:
-            past, coarse = feat_cache[feat_idx[0]], convolution.coarse
-            rounding = (torch.bfloat16,) if coarse is None else (torch.uint8, coarse.zero,
-                                                                 coarse.write)
-            joined = _activated(norm, x, past, convolution.num_before, *rounding)
-            feat_cache[feat_idx[0]] = joined[:, :, -CACHE_T:]
+            x, feat_cache[feat_idx[0]] = _convolved(norm, convolution, x, feat_cache[feat_idx[0]],
+                                                    convolution.coarse or convolution.rounded)
             feat_idx[0] += 1
-            x = convolution.multiply(joined, convolution.rounded) if coarse is None else \
-                coarse.multiply(joined)
         return _add(total, x)
 
 
@@ -194,7 +189,12 @@ class FastDecoder(WanDecoder3d):
         """Prepare the weights for each task."""
         self.gray = tuple(tensor.detach().unflatten(0, (COLORS, -1)).mean(0)
                           for tensor in (self.conv_out.weight, self.conv_out.bias))
-        self.coarse = _rounded(self.conv_out)
+        self.colors = _rounded(self.conv_out)
+
+    @property
+    def pairs(self) -> tuple[tuple[FastRMSNorm, FastCausalConv3d], ...]:
+        """The last convolution with the norm before it."""
+        return ((self.norm_out, self.conv_out),)
 
     def forward(self, x: torch.Tensor, feat_cache: list | None = None,
                 feat_idx: Sequence[int] = (0,), first_chunk: bool = False,
@@ -218,11 +218,10 @@ class FastDecoder(WanDecoder3d):
         place, found = feat_idx[0], []
         pasts, feat_cache[place] = feat_cache[place] or [None] * len(x), []
         for row, (task, past) in enumerate(zip(tasks, pasts, strict=True)):
-            weights = self.gray if task == 'depth' else self.coarse
-            joined = _activated(self.norm_out, x[row:row + 1], past, self.conv_out.num_before,
-                                weights[0].dtype)
-            feat_cache[place].append(joined[:, :, -CACHE_T:])
-            found.append(self.conv_out.multiply(joined, weights)[0])
+            weights = self.gray if task == 'depth' else self.conv_out.coarse or self.colors
+            result, kept = _convolved(self.norm_out, self.conv_out, x[row:row + 1], past, weights)
+            feat_cache[place].append(kept)
+            found.append(result[0])
         return found
 
 
@@ -233,6 +232,20 @@ def _replace_past(x: torch.Tensor, feat_cache: list, feat_idx: list[int]) -> tor
     feat_cache[feat_idx[0]] = frames[:, :, -CACHE_T:].clone()
     feat_idx[0] += 1
     return past
+
+
+def _convolved(norm: FastRMSNorm, convolution: FastCausalConv3d, x: torch.Tensor,
+               past: torch.Tensor | None, weights: Weights | Int8Weights
+               ) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return x (B, C, T, H, W) normalised, activated and convolved; and the past of the next."""
+    if isinstance(weights, tuple):
+        joined = _activated(norm, x, past, convolution.num_before, weights[0].dtype)
+        result = convolution.multiply(joined, weights)
+    else:
+        joined = _activated(norm, x, past, convolution.num_before, torch.uint8, weights.zero,
+                            weights.write)
+        result = weights.multiply(joined)
+    return result, joined[:, :, -CACHE_T:]
 
 
 def _activated(norm: FastRMSNorm, x: torch.Tensor, past: torch.Tensor | None,
