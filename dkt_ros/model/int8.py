@@ -1,9 +1,9 @@
 """
 Convolutions of the VAE in whole numbers of 8 bits, for processors that multiply those fastest.
 
-Those of the residual blocks, and of the decoder's last layer where it gives normals. What they
-convolve has just been normalised and activated: it has the size of the norm's weights whatever the
-stream shows, so that one step serves all streams and nothing need be measured beforehand.
+Those of the residual blocks, where nearly all products are. What they convolve has just been
+normalised and activated: it has the size of the norm's weights whatever the stream shows, so that
+one step serves all streams and nothing need be measured beforehand.
 """
 from __future__ import annotations
 
@@ -12,12 +12,7 @@ from diffusers import AutoencoderKLWan
 from torch import nn
 
 from dkt_ros.errors import UserError
-from dkt_ros.model.wan_layers import (
-    FastCausalConv3d,
-    FastDecoder,
-    FastResidualBlock,
-    FastRMSNorm,
-)
+from dkt_ros.model.wan_layers import FastCausalConv3d, FastResidualBlock, FastRMSNorm
 
 # The least that SiLU gives.
 LOWEST = -0.2785
@@ -109,9 +104,9 @@ def check_int8() -> None:
 
 
 def multiply_in_int8(vae: AutoencoderKLWan) -> AutoencoderKLWan:
-    """Let what follows a norm round to 8 bits instead of bfloat16, in place."""
+    """Let residual blocks round to 8 bits instead of bfloat16, in place."""
     for block in vae.modules():
-        if isinstance(block, (FastResidualBlock, FastDecoder)):
+        if isinstance(block, FastResidualBlock):
             for norm, convolution in block.pairs:
                 convolution.coarse = Int8Weights(convolution, norm)
     return vae

@@ -51,7 +51,7 @@ class FastCausalConv3d(WanCausalConv3d):
     """`WanCausalConv3d` on oneDNN."""
 
     rounded: Weights | None = None
-    # taken before those for what has just been normalised
+    # what a residual block takes before those
     coarse: Int8Weights | None = None
 
     def forward(self, x: torch.Tensor, cache_x: torch.Tensor | None = None) -> torch.Tensor:
@@ -191,11 +191,6 @@ class FastDecoder(WanDecoder3d):
                           for tensor in (self.conv_out.weight, self.conv_out.bias))
         self.colors = _rounded(self.conv_out)
 
-    @property
-    def pairs(self) -> tuple[tuple[FastRMSNorm, FastCausalConv3d], ...]:
-        """The last convolution with the norm before it."""
-        return ((self.norm_out, self.conv_out),)
-
     def forward(self, x: torch.Tensor, feat_cache: list | None = None,
                 feat_idx: Sequence[int] = (0,), first_chunk: bool = False,
                 tasks: Sequence[str] = ()) -> torch.Tensor | list[torch.Tensor]:
@@ -218,7 +213,7 @@ class FastDecoder(WanDecoder3d):
         place, found = feat_idx[0], []
         pasts, feat_cache[place] = feat_cache[place] or [None] * len(x), []
         for row, (task, past) in enumerate(zip(tasks, pasts, strict=True)):
-            weights = self.gray if task == 'depth' else self.conv_out.coarse or self.colors
+            weights = self.gray if task == 'depth' else self.colors
             result, kept = _convolved(self.norm_out, self.conv_out, x[row:row + 1], past, weights)
             feat_cache[place].append(kept)
             found.append(result[0])
