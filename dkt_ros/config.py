@@ -192,7 +192,7 @@ class DepthColorConfig(Config):
 
 
 EXECUTIONS = ('auto', 'eager', 'compile', 'onnxruntime', 'tensorrt')
-PRECISIONS = ('auto', 'float32', 'bfloat16', 'float8')
+PRECISIONS = ('auto', 'float32', 'bfloat16', 'float8', 'int8')
 ATTENTIONS = ('auto', 'measure', 'math', 'flash', 'efficient', 'cudnn')
 
 
@@ -207,7 +207,8 @@ class DepthNodeConfig(PerceptionConfig):
     execution: str = option('auto', 'Who computes a step of the model; `auto` is `eager`, which '
                             'starts at once.', choices=EXECUTIONS, read_only=True)
     precision: str = option('auto', 'Arithmetic of the large products; `auto` takes bfloat16 '
-                            'where the hardware has it, never float8.', choices=PRECISIONS,
+                            'where the hardware has it, and on a CPU what the model says; never '
+                            'float8.', choices=PRECISIONS,
                             read_only=True)
     attention: str = option('auto', "Torch's kernel for self-attention; `auto` leaves the choice "
                             'to torch, `measure` times all at start and takes the fastest.',

@@ -39,6 +39,8 @@ MIN_INVERSE_DEPTH = 0.02
 TURN_S = 1e-4
 # M_MMAP_THRESHOLD, M_TRIM_THRESHOLD and M_ARENA_MAX of malloc.h.
 ALLOCATION = ((-3, 2 ** 22), (-1, 2 ** 29), (-8, 1))
+# Read by torch when it makes its first array.
+LARGE_PAGES = 'THP_MEM_ALLOC_ENABLE'
 
 
 def share_processor() -> None:
@@ -49,8 +51,10 @@ def share_processor() -> None:
     and OpenCV's own threads only crowd the processor. The C library keeps the memory of the arrays
     that come and go: to have it back from the system page by page costs more than much of the
     arithmetic. Those over 4 MB go back all the same: three threads would leave ever new gaps
-    between them, and memory would grow.
+    between them, and memory would grow. Torch is to ask for those in large pages, where the
+    system has them: small ones cost it more time than what is done with the array.
     """
+    os.environ.setdefault(LARGE_PAGES, '1')
     sys.setswitchinterval(TURN_S)
     cv2.setNumThreads(1)
     libc = ctypes.CDLL(None)

@@ -141,9 +141,13 @@ def _fill(values: np.ndarray, holes: np.ndarray, known: np.ndarray, otherwise: n
 
 def _of_side(normals: np.ndarray, sure: np.ndarray) -> np.ndarray:
     """Replace normals (h, w, 3) that are not `sure` by the sum of those around that are."""
-    around = _box(normals * sure[..., None])
+    around = _box(cv2.copyTo(normals, _as_bytes(sure)))
     alone = _box(sure.astype(np.float32)) < 0.5
-    return np.where((sure | alone)[..., None], normals, around)
+    return cv2.copyTo(normals, _as_bytes(sure | alone), around)
+
+
+def _as_bytes(mask: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(mask).view(np.uint8)
 
 
 def _box(values: np.ndarray) -> np.ndarray:

@@ -9,6 +9,7 @@ from dkt_ros.model import attention
 from dkt_ros.model.attention import (
     MAX_LOGIT,
     bounded_attention,
+    check_gelu_linear,
     choose_attention,
     gelu_linear,
     largest_logit,
@@ -127,3 +128,21 @@ def test_gelu_in_the_pass_of_its_layer():
     expected = F.gelu(layer(x), approximate='tanh')
     found = gelu_linear(x.to(torch.bfloat16), layer.to(torch.bfloat16))
     torch.testing.assert_close(found.float(), expected, atol=0.03, rtol=0.03)
+
+
+@pytest.mark.parametrize(('execution', 'taken'), [('eager', True), ('compile', False)])
+def test_what_compiles_fuses_by_itself(execution, taken, monkeypatch):
+    """Inductor takes that operation for weights of constants only."""
+    monkeypatch.setattr('dkt_ros.model.execution.check_gelu_linear', lambda: True)
+    network = prepare(toy_pipeline(), execution, torch.bfloat16).transformer
+    assert {block.activate is gelu_linear for block in network.blocks} == {taken}
+
+
+def test_a_torch_without_that_operation_goes_without(monkeypatch):
+    def missing(*arguments):
+        raise RuntimeError('mkldnn::_linear_pointwise() is missing value for argument')
+
+    monkeypatch.setattr('dkt_ros.model.attention.gelu_linear', missing)
+    assert not check_gelu_linear()
+    monkeypatch.setattr('dkt_ros.model.attention.gelu_linear', lambda x, layer: layer(x))
+    assert not check_gelu_linear()

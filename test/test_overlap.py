@@ -11,7 +11,7 @@ from dkt_ros.errors import UserError
 from dkt_ros.model.folding import fold
 from dkt_ros.model.overlap import CachedOverlap, RecomputedOverlap, open_overlap
 from dkt_ros.model.prompt import PromptRows
-from dkt_ros.model.runners import CudaGraphRunner, OnnxRunner
+from dkt_ros.model.runners import CudaGraphRunner, OnnxRunner, RowByRow
 from dkt_ros.model.sampler import denoise_window, flow_schedule
 from dkt_ros.stream import DKTStream
 
@@ -163,6 +163,19 @@ def test_a_recorded_step_takes_and_gives_the_keys(steps):
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
     kept = int(steps > 1)
     assert recorded == [(3, 0, kept), (2, 1, kept)]
+
+
+@pytest.mark.parametrize('strategy', [RecomputedOverlap, CachedOverlap])
+@pytest.mark.parametrize('steps', [1, 2])
+def test_rows_in_turn_are_the_batch(strategy, steps):
+    parts, network, sizes = windows_of(3, 1, 3), network_of(), []
+    expected = stream(strategy, network, steps, parts, 1)
+    forward = network.forward
+    network.forward = lambda *given: sizes.append(len(given[0])) or forward(*given)
+    network.runner = RowByRow(network)
+    found = stream(strategy, network, steps, parts, 1)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+    assert sizes == [1] * len(TASKS) * steps * len(parts)
 
 
 def test_onnxruntime_takes_and_gives_the_keys(tmp_path):

@@ -3,7 +3,7 @@ import cv2
 import numpy as np
 import pytest
 
-from dkt_ros.upsample import Upsampler
+from dkt_ros.upsample import Upsampler, _of_side
 
 SMALL, FULL = (64, 48), (160, 120)
 
@@ -103,3 +103,17 @@ def test_the_result_has_the_size_of_the_image():
     upsampler = Upsampler(small, 0.1, np.zeros((91, 130, 3), np.uint8))
     assert upsampler.values().shape == upsampler.edges.shape == (91, 130)
     assert upsampler.values().dtype == np.float32
+
+
+def test_a_normal_that_is_not_sure_is_the_sum_of_those_around():
+    rng = np.random.default_rng(2)
+    normals, sure = rng.normal(size=(20, 30, 3)).astype(np.float32), rng.random((20, 30)) < 0.3
+    sure[:12, :14] = False
+    found = _of_side(normals, sure)
+    for row, column in ((15, 20), (15, 21), (9, 12), (2, 3)):
+        around = np.s_[row - 4:row + 5, column - 4:column + 5]
+        if (row, column) == (2, 3) or sure[row, column]:
+            expected = normals[row, column]
+        else:
+            expected = normals[around][sure[around]].sum(axis=0)
+        np.testing.assert_allclose(found[row, column], expected, atol=1e-4)

@@ -1,13 +1,15 @@
 """The faster layers of the VAE give what the plain ones give, to the rounding of bfloat16."""
 import pytest
 import torch
-from diffusers.models.autoencoders.autoencoder_kl_wan import WanUpsample
+from diffusers.models.autoencoders.autoencoder_kl_wan import WanResidualBlock, WanUpsample
 from torch import nn
 from toy_model import randn, toy_vae
 
-from dkt_ros.model.causal_vae import CausalVAEDecoder
+from dkt_ros.model import wan_layers
+from dkt_ros.model.causal_vae import CausalVAEDecoder, CausalVAEEncoder
 from dkt_ros.model.imaging import to_maps
 from dkt_ros.model.wan_layers import (
+    FastResidualBlock,
     FastUpsampling,
     multiply_in_bfloat16,
     use_fast_layers,
@@ -58,3 +60,40 @@ def test_disparity_has_no_steps_of_bfloat16():
     rounded = video.to(torch.bfloat16).float()
     assert not torch.equal(video[0], rounded[0])
     assert torch.equal(video[1], rounded[1])
+
+
+@pytest.mark.parametrize('patchified', [True, False], ids=['wan2.2', 'wan2.1'])
+@torch.no_grad()
+def test_a_block_in_pieces_is_the_block(patchified, monkeypatch):
+    monkeypatch.setattr(wan_layers, 'PIECE', 100)
+    vae = multiply_in_bfloat16(use_fast_layers(toy_vae(patchified)))
+    frames = randn(4, 1, 3, 9, 32, 48).mul_(0.3)
+
+    def run():
+        encoder, decoder, results = CausalVAEEncoder(vae), CausalVAEDecoder(vae, ('depth',)), []
+        for part in frames.split([1, 4, 4], dim=2):
+            latent = encoder.encode(part)
+            results.append((latent, decoder.decode(latent)))
+        return [torch.cat(parts, dim=2) for parts in zip(*results, strict=True)]
+
+    found = run()
+    blocks = [module for module in vae.modules() if isinstance(module, FastResidualBlock)]
+    assert len(blocks) > 5
+    for block in blocks:
+        block.__class__ = WanResidualBlock
+    for one, other in zip(found, run(), strict=True):
+        # a value on the brink of two bfloat16 may fall to either
+        assert (one - other).abs().mean() < 2e-3 * other.std()
+
+
+@torch.no_grad()
+def test_a_streams_latents_are_its_own():
+    """A block works in place: what it is given must not be anyone's memory."""
+    vae = multiply_in_bfloat16(use_fast_layers(toy_vae()))
+    latents = randn(5, 1, 4, 3, 4, 6).split(1, dim=2)
+    copies = [latent.clone() for latent in latents]
+    decoder = CausalVAEDecoder(vae, ('depth',))
+    first = [decoder.decode(latent) for latent in latents]
+    decoder.reset()
+    assert all(map(torch.equal, first, [decoder.decode(latent) for latent in latents]))
+    assert all(map(torch.equal, latents, copies))

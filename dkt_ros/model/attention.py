@@ -28,6 +28,8 @@ ROUNDS = 5
 # Without the mean key logits are twice as large at most; exp(80) times thousands of keys still
 # fits bfloat16 and float32.
 MAX_LOGIT = 40.0
+# Of a head at a time.
+QUERIES = 512
 
 
 def largest_logit(query_weight: torch.Tensor, key_weight: torch.Tensor, heads: int) -> float:
@@ -63,17 +65,31 @@ def bounded_attention(query: torch.Tensor, key: torch.Tensor, value: torch.Tenso
     # The mean key adds the same to all logits of a query; without it they round less.
     key = key.float()
     key = ((key - key.mean(2, keepdim=True)) * d ** -0.5).to(query.dtype).transpose(2, 3)
-    # A column of ones sums the weights in the same product.
-    value = torch.cat([value, value.new_ones(*value.shape[:3], 1)], -1)
-    # Head by head: the weights of all of them would not fit the processor's cache.
-    sums = torch.stack([(one_query @ one_key).exp_() @ one_value for one_query, one_key, one_value
-                        in zip(query.flatten(0, 1), key.flatten(0, 1), value.flatten(0, 1))])
-    return (sums[..., :d] / sums[..., d:]).unflatten(0, (b, h))
+    attended = []
+    # Head by head and in parts: the weights of all would not fit the processor's cache.
+    for one_query, one_key, one_value in zip(query.flatten(0, 1), key.flatten(0, 1),
+                                             value.flatten(0, 1)):
+        for some in one_query.split(QUERIES):
+            weights = (some @ one_key).exp_()
+            attended.append(weights @ one_value / weights.sum(-1, keepdim=True))
+    return torch.cat(attended).unflatten(0, (b, h, -1))
 
 
 def gelu_linear(x: torch.Tensor, layer: torch.nn.Linear) -> torch.Tensor:
     """Apply a layer in bfloat16 and GELU (by tanh) in one pass of oneDNN."""
     return torch.ops.mkldnn._linear_pointwise(x, layer.weight, layer.bias, 'gelu', [], 'tanh')
+
+
+def check_gelu_linear() -> bool:
+    """Return whether this torch has the operation `gelu_linear` needs, which is not public."""
+    with torch.random.fork_rng(devices=()):
+        layer = torch.nn.Linear(16, 16).to(torch.bfloat16)
+    x = torch.linspace(-3, 3, 32).view(2, 16).to(torch.bfloat16)
+    try:
+        found = gelu_linear(x, layer)
+    except (AttributeError, RuntimeError, TypeError):
+        return False
+    return torch.allclose(found, F.gelu(layer(x), approximate='tanh'), atol=0.02)
 
 
 def attention_by(backend: str) -> Attention:

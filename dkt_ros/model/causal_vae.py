@@ -13,7 +13,7 @@ import torch
 from diffusers import AutoencoderKLWan
 from diffusers.models.autoencoders.autoencoder_kl_wan import patchify, unpatchify
 
-from dkt_ros.model.wan_layers import OutputConv3d
+from dkt_ros.model.wan_layers import COLORS, FastDecoder
 
 
 def temporal_ratio(vae: AutoencoderKLWan) -> int:
@@ -164,14 +164,25 @@ class CausalVAEDecoder:
         self.check(latent)
         vae = self._vae
         z = vae.post_quant_conv(latent.to(vae.dtype) * self._std + self._mean)
-        last = vae.decoder.conv_out
-        if isinstance(last, OutputConv3d):
-            last.tasks = self._tasks
-        video = vae.decoder(z, feat_cache=self._cache, feat_idx=[0], first_chunk=self._is_first)
+        known = {'tasks': self._tasks} if isinstance(vae.decoder, FastDecoder) else {}
+        video = vae.decoder(z, feat_cache=self._cache, feat_idx=[0], first_chunk=self._is_first,
+                            **known)
         self._is_first = False
+        if isinstance(video, list):
+            return _assembled(video, vae.config.patch_size or 1)
         if vae.config.patch_size is not None:
             video = unpatchify(video, vae.config.patch_size)
         return video
+
+
+def _assembled(rows: Sequence[torch.Tensor], patch: int) -> torch.Tensor:
+    """Turn what `FastDecoder` gives of each task into (B, 3, n, H, W) float32, in one pass."""
+    n, h, w = rows[0].shape[1:]
+    video = torch.empty((len(rows), COLORS, n, h, patch, w, patch))
+    for colors, row in zip(video, rows, strict=True):
+        # the order of `unpatchify`
+        colors[:] = row.unflatten(0, (-1, patch, patch)).permute(0, 3, 4, 2, 5, 1)
+    return video.flatten(5).flatten(3, 4)
 
 
 def encode_clip(vae: AutoencoderKLWan, video: torch.Tensor) -> torch.Tensor:

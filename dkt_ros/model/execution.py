@@ -14,6 +14,7 @@ from dkt_ros.errors import UserError
 from dkt_ros.model.attention import (
     MAX_LOGIT,
     bounded_attention,
+    check_gelu_linear,
     choose_attention,
     gelu_linear,
     largest_logit,
@@ -23,8 +24,15 @@ from dkt_ros.model.coders import VaeEngines
 from dkt_ros.model.engines import EngineCache, engine_folder
 from dkt_ros.model.float8 import FLOAT8, check_float8, input_dtype, multiply_in_float8
 from dkt_ros.model.folded import FoldedTransformer
+from dkt_ros.model.int8 import check_int8, multiply_in_int8
 from dkt_ros.model.pipeline import DKTPipeline
-from dkt_ros.model.runners import CudaGraphRunner, EngineSteps, OnnxRunner, TensorRtRunner
+from dkt_ros.model.runners import (
+    CudaGraphRunner,
+    EngineSteps,
+    OnnxRunner,
+    RowByRow,
+    TensorRtRunner,
+)
 from dkt_ros.model.selftest import check_convolutions
 from dkt_ros.model.wan_layers import multiply_in_bfloat16
 
@@ -41,7 +49,7 @@ def choose_precision(name: str, device: str, has_bfloat16: bool) -> torch.dtype:
     name : str
         One of `PRECISIONS`; `auto` takes bfloat16 on a GPU and where the processor has
         instructions for it, else float32. float8 is for the large products of the transformer,
-        all else is then in bfloat16.
+        int8 (on a processor only) for convolutions of the VAE; all else is then in bfloat16.
     device : str
         `cpu`, `cuda` or `cuda:N`.
     has_bfloat16 : bool
@@ -51,7 +59,11 @@ def choose_precision(name: str, device: str, has_bfloat16: bool) -> torch.dtype:
     check_choice('precision', name, PRECISIONS)
     if name == 'auto':
         name = 'bfloat16' if device != 'cpu' or has_bfloat16 else 'float32'
-    return {'float32': torch.float32, 'bfloat16': torch.bfloat16, 'float8': FLOAT8}[name]
+    if name == 'int8' and device != 'cpu':
+        raise UserError(f'precision is int8 and the device {device}; int8 is for processors: set '
+                        'precision to auto, bfloat16 or float8')
+    return {'float32': torch.float32, 'bfloat16': torch.bfloat16, 'float8': FLOAT8,
+            'int8': torch.int8}[name]
 
 
 def storage_dtype(precision: torch.dtype, device: str) -> torch.dtype:
@@ -86,8 +98,8 @@ def prepare(pipeline: DKTPipeline, execution: str = 'auto',
     execution : str
         One of `EXECUTIONS`.
     precision : torch.dtype
-        On a CPU: float32, or bfloat16 for the large products; all else stays in float32. float8
-        anywhere, for those of the transformer alone.
+        On a CPU: float32, or bfloat16 for the large products; all else stays in float32. int8 is
+        that with convolutions of the VAE in 8 bits. float8 anywhere, for the transformer alone.
     model_hash : str
         Under which engines are kept.
     attention : str
@@ -105,18 +117,22 @@ def prepare(pipeline: DKTPipeline, execution: str = 'auto',
         if parameter.ndim in FORMATS and min(parameter.shape[:2]) > 1:
             parameter.data = parameter.data.contiguous(memory_format=FORMATS[parameter.ndim])
     network = pipeline.folded()
-    if device.type == 'cpu' and precision != torch.float32:
+    is_rounded_here = device.type == 'cpu' and precision != torch.float32
+    if is_rounded_here:
         multiply_in_bfloat16(pipeline.vae)
-        if execution != 'onnxruntime':
-            _multiply_blocks_in_bfloat16(network, has_plain_layers=precision != FLOAT8)
     if precision != torch.float32:
         check_convolutions(device)
+    if precision == torch.int8:
+        check_int8()
+        multiply_in_int8(pipeline.vae)
     if precision == FLOAT8:
         if execution in GRAPH_EXECUTIONS:
             raise UserError(f'precision is float8 and execution {execution}, whose graphs have no '
                             'float8; set execution to eager or compile')
         check_float8(device)
         multiply_in_float8(network.blocks)
+    if is_rounded_here and execution != 'onnxruntime':
+        _multiply_blocks_in_bfloat16(network, fuses_itself=execution == 'compile')
     _choose_attention(pipeline, network, execution, attention)
     pipeline.register_modules(transformer=network)
     _choose_step(network, execution, model_hash)
@@ -146,11 +162,12 @@ def _choose_attention(pipeline: DKTPipeline, network: FoldedTransformer, executi
         block.attend = chosen
 
 
-def _multiply_blocks_in_bfloat16(network: FoldedTransformer, has_plain_layers: bool) -> None:
+def _multiply_blocks_in_bfloat16(network: FoldedTransformer, fuses_itself: bool) -> None:
+    has_gelu_linear = not fuses_itself and check_gelu_linear()
     for block in network.blocks:
         for parameter in block.parameters():
             parameter.data = parameter.data.to(torch.bfloat16)
-        if has_plain_layers and hasattr(torch.ops.mkldnn, '_linear_pointwise'):
+        if has_gelu_linear and isinstance(block.widen, torch.nn.Linear):
             block.activate = gelu_linear
         if largest_logit(*block.qk_weight, block.heads) < MAX_LOGIT:
             block.attend = bounded_attention
@@ -158,6 +175,8 @@ def _multiply_blocks_in_bfloat16(network: FoldedTransformer, has_plain_layers: b
 
 def _choose_step(network: FoldedTransformer, execution: str, model_hash: str) -> None:
     kind = network.device.type
+    if kind == 'cpu':
+        network.runner = RowByRow(network)
     if execution == 'compile':
         for block in network.blocks:
             block.compile(fullgraph=True, dynamic=False)

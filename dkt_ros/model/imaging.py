@@ -111,7 +111,11 @@ def to_disparity(video: torch.Tensor) -> torch.Tensor:
 
 def to_normals(video: torch.Tensor) -> torch.Tensor:
     """Turn decoded (3, T, H, W) into unit normals (T, H, W, 3), optical frame."""
-    return _unit(video.float()).permute(1, 2, 3, 0).contiguous()
+    normals = torch.empty((*video.shape[1:], 3), device=video.device)
+    # frame by frame: a clip at once would not fit a processor's cache
+    for frame, result in zip(video.unbind(1), normals, strict=True):
+        result.copy_(_unit(frame.float()).movedim(0, -1))
+    return normals
 
 
 def _unit(vectors: torch.Tensor) -> torch.Tensor:

@@ -15,6 +15,7 @@ from dkt_ros.model.execution import (
     storage_dtype,
 )
 from dkt_ros.model.folder import is_bare_base
+from dkt_ros.model.int8 import cpu_has_int8
 from dkt_ros.model.pipeline import DKTPipeline
 from dkt_ros.model.tiny_decoder import load_tiny_decoder
 from dkt_ros.provenance import model_hash
@@ -75,6 +76,8 @@ def load_pipeline(model: str | Path, device: str = 'auto', execution: str = 'aut
     dtype = choose_precision(precision, chosen, cpu_has_bfloat16())
     folder, stored = resolve_model(model), storage_dtype(dtype, chosen)
     pipeline = DKTPipeline.from_pretrained(folder, torch_dtype=stored).to(chosen)
+    if (precision, chosen, dtype) == ('auto', 'cpu', torch.bfloat16) and cpu_has_int8():
+        dtype = choose_precision(pipeline.config.cpu_precision, chosen, True)
     if is_bare_base(folder):
         log.warning('%s is the bare base, made without --lora: it is there to be trained, and '
                     'what it gives is no depth', folder)

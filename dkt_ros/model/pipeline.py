@@ -116,6 +116,9 @@ class DKTPipeline(DiffusionPipeline):
         `gaussian`, or `zeros` for a model trained to start from zeros.
     default_height, default_width : int
         Working size when none is asked for [px].
+    cpu_precision : str
+        What precision `auto` is on a processor that has both: `bfloat16`, or `int8` for a model
+        whose maps were measured in it.
 
     Attributes
     ----------
@@ -133,13 +136,14 @@ class DKTPipeline(DiffusionPipeline):
     def __init__(self, transformer: WanTransformer3DModel, vae: AutoencoderKLWan,
                  scheduler: FlowMatchEulerDiscreteScheduler, prompt_rows: PromptRows,
                  default_num_inference_steps: int = 5, initial_noise: str = 'gaussian',
-                 default_height: int = 480, default_width: int = 832) -> None:
+                 default_height: int = 480, default_width: int = 832,
+                 cpu_precision: str = 'bfloat16') -> None:
         super().__init__()
         self.register_modules(transformer=transformer, vae=vae, scheduler=scheduler,
                               prompt_rows=prompt_rows)
         self.register_to_config(default_num_inference_steps=default_num_inference_steps,
                                 initial_noise=initial_noise, default_height=default_height,
-                                default_width=default_width)
+                                default_width=default_width, cpu_precision=cpu_precision)
         check_components(transformer, vae, prompt_rows, initial_noise)
         self.tiny_decoder: TinyDecoder | torch.nn.Module | None = None
         self.normals_model: DKTPipeline | None = None

@@ -1,4 +1,4 @@
-"""Who computes a step of the network: a CUDA graph, onnxruntime or a TensorRT engine."""
+"""Who computes a step of the network: rows in turn, a CUDA graph, onnxruntime or TensorRT."""
 from __future__ import annotations
 
 import logging
@@ -22,6 +22,29 @@ from dkt_ros.model.graphs import Graph, StepGraph, export_onnx, open_onnx, run_o
 log = logging.getLogger(__name__)
 Step = Callable[..., Sequence[torch.Tensor]]
 CALLS_BEFORE_RECORDING = 3
+
+
+class RowByRow:
+    """
+    The rows of the batch one after the other: a processor's cache then holds more of each.
+
+    Called like `FoldedTransformer.forward`, and gives the same.
+    """
+
+    def __init__(self, network: FoldedTransformer) -> None:
+        self._network = network
+
+    def __call__(self, latents: torch.Tensor, rgb_tokens: torch.Tensor, blocks: torch.Tensor,
+                 head: torch.Tensor, rope: torch.Tensor, tasks: Sequence[int],
+                 num_held: int = 0, past: torch.Tensor | None = None,
+                 num_kept: int = 0) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Compute a step."""
+        pasts = [None] * len(tasks) if past is None else past.split(1, dim=2)
+        rows = [self._network(row, rgb_tokens, blocks, head, rope, [task], num_held, one_past,
+                              num_kept)
+                for row, task, one_past in zip(latents.split(1), tasks, pasts, strict=True)]
+        velocities, kept = zip(*rows, strict=True)
+        return torch.cat(velocities), torch.cat(kept, dim=2) if num_kept else None
 
 
 class _ByShape:

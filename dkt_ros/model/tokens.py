@@ -51,4 +51,5 @@ def rotate(x: torch.Tensor, rope: torch.Tensor) -> torch.Tensor:
     """Turn (B, N, 2, H, d), channels in halves, by the angles of `rope` (2, N, 1, d / 2)."""
     cos, sin = rope[:, :, None]
     first, second = x.chunk(2, dim=-1)
-    return torch.cat([first * cos - second * sin, first * sin + second * cos], dim=-1)
+    return torch.cat([torch.addcmul(first * cos, second, sin, value=-1),
+                      torch.addcmul(second * cos, first, sin)], dim=-1)

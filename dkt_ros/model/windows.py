@@ -158,15 +158,15 @@ class _Branch:
 
     def decode(self, latents: torch.Tensor, begins: bool) -> dict[str, np.ndarray]:
         """Return the maps of the new latents; `begins` with the first ones of a stream."""
-        videos = []
+        maps: dict[str, list[np.ndarray]] = {task: [] for task in self.tasks}
         if begins:
             self._decoder.reset()
         for latent in latents.split(1, dim=2):
             if self._is_single:
                 self._decoder.reset()
-            videos.append(self._decoder.decode(latent))
-        video = torch.cat(videos, dim=2)
-        return {task: to_maps(video[row], task) for row, task in enumerate(self.tasks)}
+            for task, video in zip(self.tasks, self._decoder.decode(latent), strict=True):
+                maps[task].append(to_maps(video, task))
+        return {task: np.concatenate(parts) for task, parts in maps.items()}
 
     def _noise(self, rgb: torch.Tensor, model: object, rows: int) -> torch.Tensor:
         shape = (1, *rgb.shape[1:2], 1, *rgb.shape[3:])
