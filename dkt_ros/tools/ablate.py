@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
-from dkt_ros.ablate_config import AblateConfig, is_training
+from dkt_ros.ablate_config import MODES, AblateConfig, is_training
 from dkt_ros.config import PerceptionConfig
 from dkt_ros.errors import UserError
 from dkt_ros.options import nest
@@ -108,20 +108,31 @@ def run_ablate(config: AblateConfig, out: str | Path, console: Console | None = 
 
 
 def _measured(cell: Cell, config: AblateConfig, out: Path, measure: Callable[..., dict]) -> dict:
-    # What else the file holds decides nothing here: other cells, other seeds.
-    about = {name: getattr(config, name) for name in ('data', 'scenes', 'frames', 'device',
-                                                      'protocol')}
-    about |= {'changes': cell.changes, 'model': _model_values(cell, config)}
-    key = hashlib.sha256(json.dumps(plain(about), sort_keys=True).encode()).hexdigest()
-    path = out / 'cells' / f'{cell.slug}.json'
-    if path.is_file():
+    key = _key(cell, config)
+    for path in sorted((out / 'cells').glob('*.json')):
         record = json.loads(path.read_text())
         if record.get('key') == key:
             return record['figures']
     start = time.monotonic()
     figures = {**measure(cell, config, out), 'minutes': (time.monotonic() - start) / 60}
-    write_json(path, {'key': key, 'changes': cell.changes, 'seed': cell.seed, 'figures': figures})
+    write_json(out / 'cells' / f'{cell.slug}.json', {
+        'key': key, 'changes': cell.changes, 'seed': cell.seed, 'figures': figures})
     return plain(figures)
+
+
+def _key(cell: Cell, config: AblateConfig) -> str:
+    """Name all that decides a cell's figures: cells of several axes may be one and the same."""
+    about = {name: getattr(config, name) for name in ('data', 'scenes', 'frames', 'device')}
+    about |= {'model': _model_values(cell, config), 'options': _options(cell).to_dict(),
+              'mode': cell.changes.get('mode', MODES[0]),
+              'protocol': cell.changes.get('protocol', config.protocol)}
+    return hashlib.sha256(json.dumps(plain(about), sort_keys=True).encode()).hexdigest()
+
+
+def _options(cell: Cell) -> PerceptionConfig:
+    options = {key: value for key, value in cell.changes.items()
+               if key not in ('model', 'mode', 'protocol') and not is_training(key)}
+    return PerceptionConfig.from_dict(nest(options), f'cell {cell.slug}')
 
 
 def _model_values(cell: Cell, config: AblateConfig) -> dict | str:
@@ -137,13 +148,10 @@ def measure_cell(cell: Cell, config: AblateConfig, out: Path) -> dict:
     model = _model_values(cell, config)
     if isinstance(model, dict):
         model = train_model(model, out)
-    options = {key: value for key, value in cell.changes.items()
-               if key not in ('model', 'mode', 'protocol') and not is_training(key)}
-    perception_config = PerceptionConfig.from_dict(nest(options), f'cell {cell.slug}')
     folder = resolve_model(model)
-    perception_config = with_normals(folder, perception_config)
+    perception_config = with_normals(folder, _options(cell))
     perception = load_perception(folder, perception_config, config.device,
-                                 cell.changes.get('mode', 'stream'))
+                                 cell.changes.get('mode', MODES[0]))
     result = run_evaluate(config.data, protocol=cell.changes.get('protocol', config.protocol),
                           config=perception_config, max_scenes=config.scenes,
                           max_frames=config.frames or None, baselines=(), perception=perception,
