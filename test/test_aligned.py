@@ -9,6 +9,7 @@ from dkt_ros.errors import UserError
 from dkt_ros.model.aligned import AlignedWindowStream, fit_scale_shift, open_windows
 from dkt_ros.model.windows import WindowShape, WindowStream
 from dkt_ros.stream import DKTStream
+from dkt_ros.tools.perceive import OfflineStream
 
 
 @pytest.fixture(autouse=True)
@@ -109,3 +110,17 @@ def test_windows_beside_the_preset():
         StreamConfig(overlap_latents=3)
     with pytest.raises(UserError, match='1 latents and the overlap 1'):
         StreamConfig(preset='image', overlap_latents=1)
+
+
+def test_joint_windows_take_what_is_set_beside_the_preset_and_nothing_of_it():
+    clip, maps = toy_clip(17), []
+    for options, wanted in (({'window_latents': 2, 'overlap_latents': 1}, (2, 1)),
+                            ({'preset': 'low_latency'}, (21, 3))):
+        stream = OfflineStream(toy_pipeline(), StreamConfig(**options))
+        for frame in toy_frames(17):
+            stream.advance(frame)
+        maps.append(np.stack([estimate.disparity for estimate in stream.drain()]))
+        np.testing.assert_allclose(maps[-1], toy_pipeline()(
+            clip, preset='faithful', window_latents=wanted[0], overlap_latents=wanted[1],
+            output_size='working').prediction, atol=1e-5)
+    assert np.abs(maps[0] - maps[1]).max() > 1e-4
