@@ -207,7 +207,7 @@ def _text(row: dict, name: str, _title: str, factor: float, style: str) -> str:
 
 
 def write_plot(path: Path, axis: str, labels: dict[str, dict]) -> None:
-    """Draw error, steadiness and speed of the cells of one axis."""
+    """Draw error, steadiness and seams of the cells of one axis."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     figure = Figure(figsize=(4.2 * len(PLOTTED), 3.4), layout='constrained')
@@ -216,10 +216,14 @@ def write_plot(path: Path, axis: str, labels: dict[str, dict]) -> None:
     for place, (metric, title) in enumerate(PLOTTED):
         panel = figure.add_subplot(1, len(PLOTTED), place + 1)
         values = np.array([labels[name][metric] for name in names], float)
-        around = [labels[name]['spread'][metric] for name in names]
-        panel.bar(names, np.nan_to_num(values), yerr=np.nan_to_num(around), capsize=3,
-                  color='tab:blue')
+        around = np.array([labels[name]['spread'][metric] for name in names], float)
+        panel.bar(names, np.nan_to_num(values), color='tab:blue')
+        seen = np.isfinite(values) & (np.array([labels[name]['seeds'] for name in names]) > 1)
+        panel.errorbar(np.flatnonzero(seen), values[seen], around[seen], fmt='none', capsize=3,
+                       ecolor='black')
+        for missing in np.flatnonzero(~np.isfinite(values)):
+            panel.text(missing, 0, MISSING, ha='center', va='bottom')
         panel.set_title(title, fontsize=10)
-        panel.tick_params(axis='x', labelrotation=30)
+        panel.set_xticks(range(len(names)), names, rotation=30, ha='right')
     figure.suptitle(axis)
     figure.savefig(path, dpi=110)
