@@ -26,7 +26,7 @@ PRESETS = {
     'balanced': (3, 1),
     'long': (6, 1),
 }
-OVERLAPS = ('recompute', 'cache')
+OVERLAPS = ('recompute', 'cache', 'renoise', 'align')
 
 
 @dataclass(frozen=True)
@@ -41,15 +41,37 @@ class StreamConfig(Config):
                          maximum=2160, read_only=True)
     width: int = option(0, 'Working width [px]; 0 takes what the model folder says.', minimum=0,
                         maximum=3840, read_only=True)
+    window_latents: int = option(0, 'Latents of a window; 0 takes what the preset says.',
+                                 minimum=0, maximum=64, read_only=True)
+    overlap_latents: int = option(-1, 'Latents of a window that the one before has too; -1 takes '
+                                  'what the preset says.', minimum=-1, maximum=63,
+                                  read_only=True)
     overlap: str = option('recompute', 'How a window knows the latents before it: `recompute` '
                           'runs them through the network again, `cache` keeps their keys and '
-                          'values, which is faster and needs more memory.', choices=OVERLAPS,
-                          read_only=True)
+                          'values, which is faster and needs more memory. For comparison: '
+                          '`renoise` makes them noisy anew at each step, `align` fits windows '
+                          'that know nothing of each other by scale and shift.',
+                          choices=OVERLAPS, read_only=True)
     decoder: str = option('', "File of a small decoder in TAEHV's layout that decodes instead of "
                           'the VAE; empty for none.', read_only=True)
     max_gap_s: float = option(1.0, 'A longer gap between two frames starts a new stream [s].',
                               minimum=0.01, maximum=60.0)
     seed: int = option(1, 'Seed of the noise.', minimum=0, maximum=2**31 - 1, read_only=True)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        window, overlap = self.window
+        if overlap >= window:
+            raise UserError(f'the window has {window} latents and the overlap {overlap}; set '
+                            'stream.window_latents and stream.overlap_latents so that the '
+                            'overlap is the smaller one')
+
+    @property
+    def window(self) -> tuple[int, int]:
+        """Latents of a window, and how many of them overlap."""
+        window, overlap = PRESETS[self.preset]
+        return (self.window_latents or window,
+                overlap if self.overlap_latents < 0 else self.overlap_latents)
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from dkt_ros.config import TransformerConfig
 from dkt_ros.errors import UserError
 from dkt_ros.options import Config, option
 
@@ -32,6 +33,13 @@ class LoraTrainConfig(Config):
                        choices=('depth', 'normal'))
     method: str = option('lora', '`full` trains every weight of the transformer instead.',
                          choices=('lora', 'full'))
+    initial_weights: str = option(
+        'base', '`random` begins with drawn weights of the shape `transformer`; the base then '
+        'gives the VAE and the prompt rows alone.', choices=('base', 'random'))
+    transformer: TransformerConfig = option(TransformerConfig(), 'For initial_weights `random`: '
+                                            'shape of the DiT; text_dim is that of the base.')
+    target: str = option('task', '`rgb` learns to make the colour frames from noise alone, which '
+                         'is how a video model is pretrained.', choices=('task', 'rgb'))
     rank: int = option(128, 'Rank of the LoRA.', minimum=1, maximum=4096)
     height: int = option(480, 'Image height [px].', minimum=16, maximum=2160)
     width: int = option(832, 'Image width [px].', minimum=16, maximum=3840)
@@ -74,6 +82,12 @@ class LoraTrainConfig(Config):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.initial_weights == 'random' and self.method == 'lora':
+            raise UserError("LoraTrainConfig.initial_weights is 'random' and method 'lora', which "
+                            'would leave noise as it is; set method: full')
+        if self.target == 'rgb' and self.validation:
+            raise UserError("LoraTrainConfig.target is 'rgb', which has no truth to be compared "
+                            'with; leave validation empty')
         for name in self.trackers:
             if name not in TRACKERS:
                 raise UserError(f'LoraTrainConfig.trackers has {name!r}; allowed: '

@@ -15,9 +15,10 @@ from itertools import groupby
 import numpy as np
 
 from dkt_ros.camera import PinholeCamera
-from dkt_ros.config import PRESETS, StreamConfig
+from dkt_ros.config import StreamConfig
 from dkt_ros.errors import UserError
 from dkt_ros.frame import DepthEstimate, Frame
+from dkt_ros.model.aligned import open_windows
 from dkt_ros.model.pipeline import DKTPipeline
 from dkt_ros.model.windows import LatentWindow, WindowShape, WindowStream
 from dkt_ros.seams import SeamMonitor
@@ -104,7 +105,7 @@ class DKTStream:
         self.pipeline = pipeline
         self.config = config or StreamConfig()
         self.tasks = tuple(tasks or (('depth', 'normal') if normals else ('depth',)))
-        self.shape = WindowShape(*PRESETS[self.config.preset])
+        self.shape = WindowShape(*self.config.window)
         for task in ('depth', *self.tasks):
             if task not in pipeline.tasks or task not in self.tasks:
                 raise UserError(f'tasks are {self.tasks}; the model has {pipeline.tasks}, and '
@@ -189,9 +190,9 @@ class DKTStream:
 
     def _open(self, height: int, width: int, is_portrait: bool) -> WindowStream:
         size = self.pipeline.working_size(height, width, is_portrait)
-        return WindowStream(self.pipeline, self.tasks, self.shape, *size,
+        return open_windows(self.pipeline, self.tasks, self.shape, *size,
                             self.config.num_inference_steps, self.config.seed,
-                            self.config.overlap)
+                            overlap=self.config.overlap)
 
     def _fit_to(self, camera: PinholeCamera) -> None:
         is_portrait = camera.height > camera.width

@@ -33,6 +33,16 @@ def test_a_source_of_weight_zero_is_never_drawn(tmp_path):
     assert {mixture.draw(1, rng).sequence.preset for _ in range(30)} == {'transcg'}
 
 
+def test_a_smaller_share_is_spread_evenly_and_lies_within_a_larger_one(tmp_path):
+    for index in range(9):
+        make_scene(tmp_path / 'scenes' / f's{index}', 2, seed=index)
+    names = [[scene.path.name for scene in open_mixture([
+        SourceConfig(str(tmp_path / 'scenes'), share=share)]).sources[0].sequences]
+        for share in (0.25, 0.5, 1.0, 0.01)]
+    assert names[:2] == [['s3', 's7'], ['s1', 's3', 's5', 's7']]
+    assert len(names[2]) == 9 and names[3] == ['s0']
+
+
 def test_keys_name_clips_for_good(tmp_path):
     mixture = two_sources(tmp_path)
     first = [mixture.draw(1, np.random.default_rng(i)).key for i in range(8)]

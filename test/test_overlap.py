@@ -9,7 +9,12 @@ from toy_model import randn, toy_clip, toy_frames, toy_pipeline
 from dkt_ros.config import StreamConfig
 from dkt_ros.errors import UserError
 from dkt_ros.model.folding import fold
-from dkt_ros.model.overlap import CachedOverlap, RecomputedOverlap, open_overlap
+from dkt_ros.model.overlap import (
+    CachedOverlap,
+    RecomputedOverlap,
+    RenoisedOverlap,
+    open_overlap,
+)
 from dkt_ros.model.prompt import PromptRows
 from dkt_ros.model.runners import CudaGraphRunner, OnnxRunner, RowByRow
 from dkt_ros.model.sampler import denoise_window, flow_schedule
@@ -124,6 +129,46 @@ def test_tasks_of_a_batch_keep_their_own_keys(steps):
         alone = CachedOverlap(network, (task,), schedule_of(steps), 1)
         clean = [alone.denoise(rgb[:, :, part], noise[row:row + 1, :, part]) for part in parts]
         torch.testing.assert_close(both[row:row + 1], torch.cat(clean, 2), atol=1e-5, rtol=1e-5)
+
+
+def test_of_one_step_renoising_is_holding():
+    parts = windows_of(3, 1, 3)
+    found, expected = (stream(strategy, network_of(), 1, parts, 1)
+                       for strategy in (RenoisedOverlap, RecomputedOverlap))
+    assert torch.equal(found, expected)
+
+
+class StraightFlow:
+    """A network that goes straight from any noise to a target made of the RGB."""
+
+    def velocity(self, rgb, tasks, num_held=0):
+        target = torch.cumsum(rgb, dim=2)  # each latent's depends on those of its window
+        return lambda latents, timestep: (latents - target) / (timestep / 1000)
+
+
+@pytest.mark.parametrize(('window', 'overlap'), SHAPES)
+def test_where_the_flow_is_straight_renoising_is_holding(window, overlap):
+    parts = windows_of(window, overlap, 3)
+    found, expected = (stream(strategy, StraightFlow(), 4, parts, overlap)
+                       for strategy in (RenoisedOverlap, RecomputedOverlap))
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_of_several_steps_the_old_latents_are_noise_and_result_mixed():
+    schedule, network, seen = schedule_of(3), network_of(), []
+    network.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].clone()))
+    state = RenoisedOverlap(network, TASKS, schedule, 1)
+    rgb, noise = inputs(5)
+    clean = state.denoise(rgb[:, :, :3], noise[:, :, :3])[:, :, -1:]
+    state.denoise(rgb[:, :, 3:], noise[:, :, 3:])
+    for latents, sigma in zip(seen[3:], schedule.sigmas[:3], strict=True):
+        torch.testing.assert_close(latents[:, :, :1],
+                                   (1 - sigma) * clean + sigma * noise[:, :, 2:3])
+    parts = windows_of(3, 1, 2)
+    renoised, held = (stream(strategy, network_of(), 3, parts, 1)
+                      for strategy in (RenoisedOverlap, RecomputedOverlap))
+    assert torch.equal(renoised[:, :, :3], held[:, :, :3])
+    assert (renoised[:, :, 3:] - held[:, :, 3:]).abs().max() > 1e-4
 
 
 def test_a_reset_forgets_the_keys():

@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from scene_factory import make_scene, scene_frame
 from toy_model import HEIGHT, WIDTH, randn, toy_clip
 
+from dkt_ros.config import TransformerConfig
 from dkt_ros.data.mixture import ClipRef, SourceConfig, open_mixture
 from dkt_ros.errors import UserError
 from dkt_ros.lora_config import LoraTrainConfig
@@ -21,8 +22,9 @@ from dkt_ros.model.lora import add_lora, lora_parameters, merge_lora_file, save_
 from dkt_ros.model.pipeline import DKTPipeline
 from dkt_ros.tools.train.flow import Denoiser, TrainingSchedule
 from dkt_ros.tools.train.latents import LatentCache, target_video
-from dkt_ros.tools.train.lora import run_lora
+from dkt_ros.tools.train.lora import LoraTrainer, run_lora
 from dkt_ros.tools.train.recipes import run_recipe
+from dkt_ros.tools.train.sharding import open_base
 from dkt_ros.tools.train.validation import SEED, predict
 
 HAS_TENSORBOARD = find_spec('tensorboard') is not None
@@ -177,6 +179,36 @@ def test_accumulating_and_bf16_and_full_fine_tuning(root, tmp_path):
     assert DKTPipeline.from_pretrained(folder).tasks == ('depth', 'normal')
 
 
+SMALL = {'method': 'full', 'initial_weights': 'random',
+         'transformer': TransformerConfig(num_heads=1, head_dim=12, ffn_dim=16, num_layers=1)}
+
+
+def test_drawn_weights_learn_and_start_from_noise(root, tmp_path):
+    folder = run_lora(make_config(root, run=str(tmp_path / 'run'), steps=60, max_clip_latents=1,
+                                  learning_rate=1e-2, ema_decay=0.5, **SMALL))
+    losses = curve(tmp_path / 'run')
+    assert np.mean(losses[-20:]) < 0.9 * np.mean(losses[:20])
+    model = DKTPipeline.from_pretrained(folder)
+    assert model.transformer.config.num_layers == 1 and model.transformer.config.text_dim == 6
+    assert (model.config.initial_noise, model.config.default_num_inference_steps) == (
+        'gaussian', 5)
+    drawn = [open_base(make_config(root, seed=seed, **SMALL)).transformer.state_dict()
+             for seed in (0, 0, 1)]
+    name = 'blocks.0.attn1.to_q.weight'
+    assert torch.equal(drawn[0][name], drawn[1][name])
+    assert not torch.equal(drawn[0][name], drawn[2][name])
+
+
+def test_pretraining_makes_colour_from_nothing(root, tmp_path):
+    mixture = open_mixture([SourceConfig(str(root / 'scenes'))])
+    items = [LoraTrainer(make_config(root, run=str(tmp_path), target=target, **SMALL),
+                         open_base(make_config(root)), mixture).item(0, 2)
+             for target in ('task', 'rgb')]
+    (rgb, target, noise, level), (none, colour, same_noise, same_level) = items
+    assert not none.any() and torch.equal(colour, rgb) and not torch.equal(rgb, target)
+    assert torch.equal(noise, same_noise) and level == same_level
+
+
 def test_broken_clips_are_drawn_again(root, tmp_path, caplog):
     for index in range(2):
         make_scene(tmp_path / 'scenes' / f's{index}', 3, seed=index)
@@ -205,7 +237,9 @@ def test_the_recipe_is_chosen_by_the_file(tmp_path, text, words):
 
 @pytest.mark.parametrize('changes, words', [
     ({'batch_size': 3, 'accumulate': 2}, 'multiple of'), ({'height': 40}, 'multiple of'),
-    ({'trackers': ('wandb',)}, 'not installed'), ({'max_clip_latents': 6, 'seed': 4}, 'frames')])
+    ({'trackers': ('wandb',)}, 'not installed'), ({'max_clip_latents': 6, 'seed': 4}, 'frames'),
+    ({'initial_weights': 'random'}, 'method: full'),
+    ({'target': 'rgb', 'validation': [{'path': 'x'}]}, 'leave validation empty')])
 def test_mistakes(root, tmp_path, changes, words):
     with pytest.raises(UserError, match=words):
         run_lora(make_config(root, run=str(tmp_path / 'run'), **changes))

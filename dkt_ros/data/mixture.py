@@ -25,6 +25,8 @@ class SourceConfig(Config):
     weight: float = option(1.0, 'How often it is drawn from, beside the other sources.',
                            minimum=0.0)
     stride: int = option(4, 'Frames between the starts of clips.', minimum=1, maximum=10000)
+    share: float = option(1.0, 'Share of its sequences that is learnt from, evenly spread; those '
+                          'of 0.25 are among those of 0.5.', minimum=0.0001, maximum=1.0)
 
 
 @dataclass(frozen=True)
@@ -118,8 +120,14 @@ def open_mixture(configs: Sequence[SourceConfig]) -> Mixture:
 
     """
     return Mixture([Source(Path(config.path).name, config.weight,
-                           tuple(_open(Path(config.path).expanduser())), config.stride)
-                    for config in configs])
+                           tuple(_thinned(_open(Path(config.path).expanduser()), config.share)),
+                           config.stride) for config in configs])
+
+
+def _thinned(sequences: list[Sequence], share: float) -> list[Sequence]:
+    kept = [sequence for index, sequence in enumerate(sequences)
+            if int((index + 1) * share) > int(index * share)]
+    return kept or sequences[:1]
 
 
 def _open(path: Path) -> list[Sequence]:

@@ -7,6 +7,12 @@ keys and values that the old ones had at the same step. Old latents then know no
 ones, and what they saw of older ones stays in their keys: a stream of windows is, to rounding, the
 whole clip denoised at once where a latent sees its own window and the overlap before it.
 
+`renoise`: as `recompute`, but at each step the old latents are noise and clean result mixed at
+that step's level, not the states that led to the result. Where the flow is straight, and for a
+model of one step, that is the same.
+
+`align`: each window by itself; `dkt_ros.model.aligned` fits them to each other as pictures.
+
 With one step the overlap carries clean latents, which no step has seen: `cache` then takes the
 keys of the clean overlap from a pass of its own, in which the overlap sees itself only. That
 equals, to rounding, `recompute` where no old latent sees a new one.
@@ -87,8 +93,21 @@ class RecomputedOverlap(Overlap):
         trajectory = denoise_window(velocity, noise, self._schedule, held)
         if self._num_latents:
             self._rgb = rgb[:, :, -self._num_latents:].clone()
-            self._trajectory = [state[:, :, -self._num_latents:].clone() for state in trajectory]
+            self._trajectory = self._states_of([state[:, :, -self._num_latents:].clone()
+                                                for state in trajectory])
         return trajectory[-1][:, :, -num_new:]
+
+    def _states_of(self, trajectory: list[torch.Tensor]) -> list[torch.Tensor]:
+        """Return what the old latents (B, z, o, h, w) are held to at each level."""
+        return trajectory
+
+
+class RenoisedOverlap(RecomputedOverlap):
+    """The latents of the overlap as a part of the window, made noisy anew from the clean ones."""
+
+    def _states_of(self, trajectory: list[torch.Tensor]) -> list[torch.Tensor]:
+        noise, clean = trajectory[0], trajectory[-1]
+        return [torch.lerp(clean, noise, float(sigma)) for sigma in self._schedule.sigmas]
 
 
 class CachedOverlap(Overlap):
@@ -131,5 +150,6 @@ def open_overlap(name: str, network: FoldedTransformer, tasks: Sequence[str],
                  schedule: FlowSchedule, num_latents: int) -> Overlap:
     """Return the strategy of this name, one of `OVERLAPS`."""
     check_choice('overlap', name, OVERLAPS)
-    strategy = {'recompute': RecomputedOverlap, 'cache': CachedOverlap}[name]
-    return strategy(network, tasks, schedule, num_latents)
+    strategy = {'recompute': RecomputedOverlap, 'cache': CachedOverlap,
+                'renoise': RenoisedOverlap, 'align': RecomputedOverlap}[name]
+    return strategy(network, tasks, schedule, 0 if name == 'align' else num_latents)

@@ -26,6 +26,7 @@ from diffusers.utils.torch_utils import randn_tensor
 from dkt_ros.config import PRESETS
 from dkt_ros.errors import UserError
 from dkt_ros.model import imaging
+from dkt_ros.model.aligned import open_windows
 from dkt_ros.model.causal_vae import (
     CausalVAEDecoder,
     CausalVAEEncoder,
@@ -318,8 +319,8 @@ class DKTPipeline(DiffusionPipeline):
         seed = FAITHFUL_SEED
         if generator is not None:
             seed = int(torch.randint(2 ** 31, (), generator=generator, device=generator.device))
-        stream = WindowStream(self, (request.task,), request.shape, *working, request.steps, seed,
-                              request.overlap)
+        stream = open_windows(self, (request.task,), request.shape, *working, request.steps, seed,
+                              overlap=request.overlap)
         results = []
         with self.progress_bar(total=len(request.frames)) as progress:
             for window in self._windows(stream, request.frames):

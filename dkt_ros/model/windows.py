@@ -143,6 +143,11 @@ class _Branch:
         if self._is_single:
             self._encoder.reset()
 
+    def begin_clip(self, num_shared: int) -> None:
+        """Let the next latent be a first one; so many to come start from the noise they had."""
+        self._encoder.reset()
+        self._num_latents -= num_shared
+
     def encode(self, frames: torch.Tensor) -> None:
         """Add a latent of frames (1, 3, n, H, W) to the window."""
         self._new.append(self._encoder.encode(frames.to(self._vae.device)))

@@ -14,7 +14,7 @@ from typing import Any
 
 from sensor_msgs.msg import CompressedImage
 
-from dkt_ros.config import PRESETS, DepthNodeConfig
+from dkt_ros.config import DepthNodeConfig
 from dkt_ros.frame import DepthEstimate, Frame
 from dkt_ros.nodes import messages
 from dkt_ros.nodes.backend import Backend, PerceptionLike, free_memory, is_out_of_memory
@@ -98,7 +98,7 @@ class Engine:
         self._normals = 'normals' in fields()
         self.last_estimate: DepthEstimate | None = None
         self.perception: PerceptionLike = backend.perception(config, self._normals)
-        window, overlap = PRESETS[config.stream.preset]
+        window, overlap = config.stream.window
         self._pacer = Pacer()
         self._worker = Worker(self._process, self._failed, 4 * (window - overlap) + 1)
         # What these are given waits for what they have: nothing is ever thrown out.
@@ -122,7 +122,7 @@ class Engine:
     def describe(self) -> dict[str, str]:
         """Return what runs, for diagnostics."""
         config = self._config
-        window, overlap = PRESETS[config.stream.preset]
+        window, overlap = config.stream.window
         values = {'model': config.model, 'preset': config.stream.preset,
                   'execution': config.execution, 'window_latents': str(window),
                   'overlap_latents': str(overlap), 'waiting': str(self.waiting),

@@ -243,10 +243,12 @@ def measure(pipeline: DKTPipeline, size: tuple[int, int], preset: str, steps: li
     work = count_work(pipeline, plan)
     new = window.new_latents
     frames = new * (1 if window.is_single else temporal_ratio(pipeline.vae))
+    # aligned windows encode and decode their overlap again
+    coded = window.window_latents if plan.overlap == 'align' else new
     rows = []
     for count in steps:
         # with one step the keys of the clean overlap need a pass of their own
-        times = {'encode': new, 'dit': count, 'keys': int(count == 1), 'decode': new,
+        times = {'encode': coded, 'dit': count, 'keys': int(count == 1), 'decode': coded,
                  'rest': frames}
         stages, floors = ({name: 1e3 * times[name] * found[name] / frames / scale
                            for name in found} for found, scale in ((seconds, 1), (work, peak)))

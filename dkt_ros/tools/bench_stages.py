@@ -145,8 +145,9 @@ def _network_calls(parts: list[Branch], plan: Plan, size: tuple[int, int]) -> di
         shape = (1, part.vae.config.z_dim, window.window_latents, *size)
         for network, tasks in part.networks:
             rgb = torch.randn(shape, device=part.vae.device)
-            if plan.overlap == 'recompute' or not window.overlap_latents:
-                held = 0 if plan.is_joint else window.overlap_latents
+            if plan.overlap != 'cache' or not window.overlap_latents:
+                is_whole = plan.is_joint or plan.overlap == 'align'
+                held = 0 if is_whole else window.overlap_latents
                 evaluate.append(_bound(network.velocity(rgb, tasks, held), rgb, timestep))
                 continue
             old, new = rgb.split([window.overlap_latents, window.new_latents], dim=2)
@@ -234,7 +235,7 @@ def compare_overlap(pipeline: DKTPipeline, size: tuple[int, int], window: Window
 
 def past_bytes(pipeline: DKTPipeline, plan: Plan) -> int:
     """Return what the keys and values of the overlap take, for one step."""
-    if plan.overlap == 'recompute':
+    if plan.overlap != 'cache':
         return 0
     total, ratio = 0, spatial_ratio(pipeline.vae)
     for task in timed_tasks(pipeline):

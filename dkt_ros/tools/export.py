@@ -106,8 +106,9 @@ def _rows(pipeline: DKTPipeline, tasks: Sequence[str] | None) -> list[int]:
 def _step(pipeline: DKTPipeline, preset: str, size: tuple[int, int], rows: Sequence[int],
           overlap: str) -> StepGraph:
     window, before = PRESETS[preset]
-    if overlap == 'recompute':
-        return StepGraph(pipeline.folded(), (window, *size), rows, before)
+    if overlap != 'cache':
+        held = 0 if overlap == 'align' else before
+        return StepGraph(pipeline.folded(), (window, *size), rows, held)
     has_steps = pipeline.config.default_num_inference_steps > 1
     return StepGraph(pipeline.folded(), (window - before, *size), rows, 0, before,
                      before if has_steps else 0)

@@ -102,7 +102,7 @@ class OfflineStream:
     pipeline : DKTPipeline
         The networks.
     config : StreamConfig
-        Working size, steps and seed; the preset is not used.
+        Working size, steps and seed; of the window only what is set beside the preset.
     tasks : sequence of str
         'depth', and 'normal' where wanted.
 
@@ -143,4 +143,7 @@ class OfflineStream:
         return self.pipeline(
             rgb, task, num_inference_steps=self.config.num_inference_steps or None,
             height=self.config.height or None, width=self.config.width or None,
-            preset='faithful', generator=generator, output_size='working').prediction
+            preset='faithful', window_latents=self.config.window_latents or None,
+            overlap_latents=None if self.config.overlap_latents < 0
+            else self.config.overlap_latents,
+            generator=generator, output_size='working').prediction

@@ -199,6 +199,8 @@ class LoraTrainer:
         """Return colour, target and noise (z, T', h, w) and the level of one clip of the batch."""
         seed = (self.config.seed, self.step, place)
         rgb, target = self._latents(np.random.default_rng((*seed, 1)), num_latents)
+        if self.config.target == 'rgb':
+            rgb, target = torch.zeros_like(rgb), rgb
         generator = torch.Generator().manual_seed(
             int(np.random.default_rng((*seed, 2)).integers(2 ** 62)))
         noise = torch.randn(target.shape, generator=generator)
@@ -292,7 +294,7 @@ class LoraTrainer:
         if self.config.method == 'full':
             trained = whole_transformer(transformer, keep)
             if keep:
-                save_whole(path, self.pipeline, trained)
+                save_whole(path, self.pipeline, self.config, trained)
             return
         matrices = whole(lora_parameters(transformer), keep)
         if keep:
@@ -306,14 +308,19 @@ def halve_frozen(transformer: torch.nn.Module) -> None:
             module.to(torch.bfloat16)
 
 
-def save_whole(folder: Path, pipeline: DKTPipeline,
+def save_whole(folder: Path, pipeline: DKTPipeline, config: LoraTrainConfig,
                transformer: WanTransformer3DModel | None = None) -> None:
-    """Write the model folder of a pipeline with its transformer, or another of its form."""
-    rows, config = pipeline.prompt_rows, pipeline.config
+    """
+    Write the model folder of a pipeline with its transformer, or another of its form.
+
+    It runs as flow matching has taught it, whatever its base did: from Gaussian noise, at the
+    size of the training.
+    """
+    rows = pipeline.prompt_rows
     save_model_folder(folder, transformer or pipeline.transformer, pipeline.vae, dict(rows.rows),
-                      rows.config.num_text_tokens, default_height=config.default_height,
-                      default_width=config.default_width, initial_noise=config.initial_noise,
-                      default_num_inference_steps=config.default_num_inference_steps)
+                      rows.config.num_text_tokens, default_height=config.height,
+                      default_width=config.width, initial_noise='gaussian',
+                      default_num_inference_steps=config.num_inference_steps)
 
 
 def latents_folder(config: LoraTrainConfig) -> Path:

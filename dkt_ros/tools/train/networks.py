@@ -7,6 +7,7 @@ single frame it equals a 2-D convolution with its last temporal tap, at a third 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Iterator
 
 import torch
@@ -76,6 +77,14 @@ def build_transformer(config: TransformerConfig, z_dim: int) -> WanTransformer3D
     for block in transformer.blocks:
         block.attn2.set_processor(PromptProcessor())
     return transformer
+
+
+def draw_transformer(config: TransformerConfig, z_dim: int, text_dim: int,
+                     seed: int) -> WanTransformer3DModel:
+    """Make an untrained DiT for prompts of another width; the seed alone decides its weights."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return build_transformer(dataclasses.replace(config, text_dim=text_dim), z_dim)
 
 
 class PromptProcessor(WanAttnProcessor):

@@ -32,6 +32,7 @@ from dkt_ros.lora_config import LoraTrainConfig
 from dkt_ros.model.folder import check_model_folder
 from dkt_ros.model.pipeline import DKTPipeline
 from dkt_ros.tools.train.flow import Denoiser
+from dkt_ros.tools.train.networks import draw_transformer
 
 ASKED, OFFLOAD = 'ACCELERATE_USE_FSDP', 'FSDP_OFFLOAD_PARAMS'
 PATIENCE = timedelta(hours=2)
@@ -87,12 +88,21 @@ def _without_fsdp() -> Iterator[None]:
 
 
 def open_base(config: LoraTrainConfig) -> DKTPipeline:
-    """Load the base; of a run that will be sharded, one process reads the DiT's weights."""
+    """
+    Load the base; of a run that will be sharded, one process reads the DiT's weights.
+
+    Weights that are drawn are the same in all processes.
+    """
     others = {}
-    if config.fsdp and not start_processes().is_main_process:
+    is_drawn = config.initial_weights == 'random'
+    if config.fsdp and not is_drawn and not start_processes().is_main_process:
         folder = check_model_folder(config.base, DKTPipeline.__name__)
         others['transformer'] = hollow(WanTransformer3DModel.load_config(folder / 'transformer'))
     pipeline = DKTPipeline.from_pretrained(config.base, **others)
+    if is_drawn:
+        transformer = draw_transformer(config.transformer, pipeline.vae.config.z_dim,
+                                       pipeline.prompt_rows.config.text_dim, config.seed)
+        pipeline.register_modules(transformer=transformer)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 
