@@ -12,6 +12,7 @@ sys.path.insert(0, str(worker))
 import bank  # noqa: E402
 import materials  # noqa: E402
 from materials import surfaces  # noqa: E402
+from thrift import use_threads  # noqa: E402
 
 # Blender prints what it imports and exports; the answer alone belongs on standard output.
 answer = os.fdopen(os.dup(1), 'w')
@@ -67,6 +68,11 @@ def measured(shape):
             'height': shape.height}
 
 
+def threads(count):
+    use_threads(count)
+    return [bpy.context.scene.render.threads_mode, bpy.context.scene.render.threads]
+
+
 make_bank()
 families, problems = bank.read_bank(folder, folder / 'cache', (0.05, 0.4))
 stamps = {path.name: path.stat().st_mtime_ns for path in (folder / 'cache').glob('*.npz')}
@@ -75,5 +81,5 @@ again = {path.name: path.stat().st_mtime_ns for path in (folder / 'cache').glob(
 json.dump({
     'materials': {name: built(name) for name in {**materials.LIBRARY, **materials.LIQUIDS}},
     'bank': {name: measured(make(np.random.default_rng(0))) for name, make in families.items()},
-    'untouched_ramps': untouched_ramps(), 'problems': problems, 'cached': len(stamps),
+    'untouched_ramps': untouched_ramps(), 'threads': [threads(0)[0], threads(3)], 'problems': problems, 'cached': len(stamps),
     'read_again': stamps != again}, answer)

@@ -326,6 +326,10 @@ def test_no_surface_shows_a_color_that_nobody_chose(blender):
     assert blender['untouched_ramps'] == []
 
 
+def test_no_number_of_threads_means_all_cores(blender):
+    assert blender['threads'] == ['AUTO', ['FIXED', 3]]
+
+
 def test_a_bank_of_every_format_stands_on_the_origin_at_its_own_size(blender):
     assert set(blender['bank']) == {'a.glb', 'b.gltf', 'c.obj', 'd.ply', 'e.blend',
                                     'deep/huge.obj'}

@@ -24,7 +24,7 @@ import given  # noqa: E402
 import infrared  # noqa: E402
 import scene as tabletop  # noqa: E402
 import things  # noqa: E402
-from thrift import be_thrifty  # noqa: E402
+from thrift import be_thrifty, use_threads  # noqa: E402
 
 OPTICAL_TO_BLENDER = np.diag([1.0, -1.0, -1.0, 1.0])
 DEVICES = ('OPTIX', 'CUDA', 'HIP', 'METAL', 'ONEAPI')
@@ -80,7 +80,7 @@ def configure(spec: dict) -> str:
     render = scene.render
     render.resolution_x, render.resolution_y = spec['width'], spec['height']
     render.resolution_percentage = 100
-    render.threads_mode, render.threads = 'FIXED', spec['threads']
+    use_threads(spec['threads'])
     render.film_transparent = False
     layer = scene.view_layers[0]
     layer.use_pass_z = layer.use_pass_normal = True

@@ -20,6 +20,7 @@ from bank import read_bank  # noqa: E402
 from materials import LIQUIDS, build  # noqa: E402
 from mathutils import Matrix, Vector  # noqa: E402
 from shapes import LIBRARY, Shape, fill  # noqa: E402
+from thrift import use_threads  # noqa: E402
 
 HDRI = 'interior.exr'
 VIEW_RAD = math.radians(28)
@@ -38,7 +39,7 @@ def configure(job: dict) -> None:
     render = scene.render
     render.resolution_x = render.resolution_y = job['size_px']
     render.resolution_percentage, render.use_persistent_data = 100, True
-    render.threads_mode, render.threads = 'FIXED', job['threads']
+    use_threads(job['threads'])
     scene.view_settings.view_transform = 'Standard'
     scene.view_settings.exposure = -0.5
 
