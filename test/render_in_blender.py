@@ -81,5 +81,6 @@ again = {path.name: path.stat().st_mtime_ns for path in (folder / 'cache').glob(
 json.dump({
     'materials': {name: built(name) for name in {**materials.LIBRARY, **materials.LIQUIDS}},
     'bank': {name: measured(make(np.random.default_rng(0))) for name, make in families.items()},
-    'untouched_ramps': untouched_ramps(), 'threads': [threads(0)[0], threads(3)], 'problems': problems, 'cached': len(stamps),
+    'untouched_ramps': untouched_ramps(), 'threads': [threads(0)[0], threads(3)],
+    'problems': problems, 'cached': len(stamps),
     'read_again': stamps != again}, answer)
