@@ -7,14 +7,20 @@ from toy_model import randn, toy_pipeline, toy_vae
 from dkt_ros.config import BenchConfig
 from dkt_ros.errors import UserError
 from dkt_ros.model.causal_vae import CausalVAEDecoder, CausalVAEEncoder
-from dkt_ros.model.execution import choose_precision, prepare, storage_dtype
+from dkt_ros.model.execution import (
+    choose_precision,
+    cpu_has_bfloat16,
+    prepare,
+    storage_dtype,
+)
 from dkt_ros.model.int8 import Int8Weights, check_int8, cpu_has_int8, multiply_in_int8
 from dkt_ros.model.loading import load_pipeline
 from dkt_ros.model.wan_layers import FastResidualBlock, multiply_in_bfloat16, use_fast_layers
 from dkt_ros.stream import DKTStream
 from dkt_ros.tools.bench import bench_frames
 
-pytestmark = pytest.mark.skipif(not cpu_has_int8(), reason='the processor has no VNNI')
+pytestmark = pytest.mark.skipif(not (cpu_has_int8() and cpu_has_bfloat16()),
+                                reason='the processor lacks VNNI or bfloat16')
 
 
 def rounded_blocks(vae):
@@ -96,6 +102,7 @@ def test_a_gpu_and_a_torch_without_it_are_told(monkeypatch):
     monkeypatch.delattr(Int8Weights, 'multiply')
     with pytest.raises(UserError, match='which torch .* cannot compute'):
         check_int8()
+    assert not rounded_blocks(load_pipeline('dkt-tiny', 'cpu').vae)  # nobody asked for it there
 
 
 def test_a_check_leaves_random_numbers_alone():

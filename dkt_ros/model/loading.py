@@ -15,7 +15,7 @@ from dkt_ros.model.execution import (
     storage_dtype,
 )
 from dkt_ros.model.folder import is_bare_base
-from dkt_ros.model.int8 import cpu_has_int8
+from dkt_ros.model.int8 import check_int8, cpu_has_int8
 from dkt_ros.model.pipeline import DKTPipeline
 from dkt_ros.model.tiny_decoder import load_tiny_decoder
 from dkt_ros.provenance import model_hash
@@ -77,7 +77,7 @@ def load_pipeline(model: str | Path, device: str = 'auto', execution: str = 'aut
     folder, stored = resolve_model(model), storage_dtype(dtype, chosen)
     pipeline = DKTPipeline.from_pretrained(folder, torch_dtype=stored).to(chosen)
     if (precision, chosen, dtype) == ('auto', 'cpu', torch.bfloat16) and cpu_has_int8():
-        dtype = choose_precision(pipeline.config.cpu_precision, chosen, True)
+        dtype = _own_precision(pipeline.config.cpu_precision, dtype)
     if is_bare_base(folder):
         log.warning('%s is the bare base, made without --lora: it is there to be trained, and '
                     'what it gives is no depth', folder)
@@ -90,3 +90,14 @@ def load_pipeline(model: str | Path, device: str = 'auto', execution: str = 'aut
         other = load_pipeline(normals_model, device, execution, precision, attention=attention)
         attach_normals(pipeline, other, str(normals_model))
     return pipeline
+
+
+def _own_precision(name: str, otherwise: torch.dtype) -> torch.dtype:
+    """Return what a model asks for on processors; `otherwise` where this torch cannot do it."""
+    try:
+        if name == 'int8':
+            check_int8()
+    except UserError as error:
+        log.warning('%s; bfloat16 is taken, since nobody asked for int8', error)
+        return otherwise
+    return choose_precision(name, 'cpu', True)
