@@ -1,8 +1,13 @@
-"""Averages of images (H, W): over the pixels that shrinking merges, over what lies around."""
+"""Averages of images (H, W): over the pixels that shrinking merges, over what is near; masks."""
 from __future__ import annotations
 
 import cv2
 import numpy as np
+
+
+def as_bytes(mask: np.ndarray) -> np.ndarray:
+    """Return a mask as the uint8 0 and 1 that OpenCV takes, without a copy where it can."""
+    return np.ascontiguousarray(mask).view(np.uint8)
 
 
 def shrunk(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from dkt_ros.anchor import near_holes
-from dkt_ros.averaging import shrunk, spread
+from dkt_ros.averaging import as_bytes, shrunk, spread
 from dkt_ros.config import FusionConfig
 from dkt_ros.relief import standing
 
@@ -110,13 +110,13 @@ def sensor_mask(sensor_depth: np.ndarray, inverse_depth: np.ndarray, residual: f
     # Farther than everything that the model says nearby.
     behind = sensor * cv2.erode(inverse_depth, slack)
     certain = _opened(behind > 1 + strong)
-    seeds = _as_bytes(certain) | _as_bytes(near_holes(sensor_depth))
+    seeds = as_bytes(certain) | as_bytes(near_holes(sensor_depth))
     doubtful = cv2.dilate(seeds, _square(config.reach * width)) > 0
     beside = cv2.dilate(seeds, _square(2 * EDGE_SLACK * width / 640)) > 0
     wrong = certain | (doubtful & (behind > 1 + weak))
     wrong |= beside & (sensor * inverse_depth > 1 + weak)
     # Alone, a wrong pixel is noise; among holes and wrong ones, a half suspect one is wrong.
-    crowd = cv2.medianBlur(_as_bytes(holes | wrong), 5 if width >= 480 else 3) > 0
+    crowd = cv2.medianBlur(as_bytes(holes | wrong), 5 if width >= 480 else 3) > 0
     wrong = crowd & (wrong | (sensor * inverse_depth > 1 + 0.5 * weak)) & (inverse_depth > 0)
     wrong &= _witnessed(holes, wrong, residual, config)
     if config.min_relief < 1 and wrong.any():
@@ -278,7 +278,7 @@ def _carried(sensor: np.ndarray, depth: np.ndarray, mask: np.ndarray, rgb: np.nd
     far = cv2.dilate(np.where(kept, sensor, np.float32(0)), window)
     result = np.full(depth.shape, np.nan, np.float32)
     missed = near < depth * (1 - 2 * weak)
-    touches = cv2.dilate(_as_bytes(kept), CROSS) > 0
+    touches = cv2.dilate(as_bytes(kept), CROSS) > 0
     between = (far > near * (1 + STEP)) & (touches | (near < depth * (1 + weak)))
     rows, columns = np.nonzero(np.isnan(sensor) & (missed | between))
     if not rows.size:
@@ -304,7 +304,7 @@ def _nearest(pixels: np.ndarray, here: np.ndarray) -> tuple[np.ndarray, np.ndarr
     """Return distance [px] and flat index of the nearest of `pixels`, at flat indices `here`."""
     if not pixels.any():
         return np.full(here.shape, np.inf), np.zeros(here.shape, int)
-    away, labels = cv2.distanceTransformWithLabels(_as_bytes(~pixels), cv2.DIST_L2, 5,
+    away, labels = cv2.distanceTransformWithLabels(as_bytes(~pixels), cv2.DIST_L2, 5,
                                                    labelType=cv2.DIST_LABEL_PIXEL)
     index = np.zeros(labels.max() + 1, int)
     found = np.flatnonzero(pixels)
@@ -317,9 +317,5 @@ def _square(radius: float) -> np.ndarray:
     return np.ones((side, side), np.uint8)
 
 
-def _as_bytes(mask: np.ndarray) -> np.ndarray:
-    return np.ascontiguousarray(mask).view(np.uint8)
-
-
 def _opened(mask: np.ndarray) -> np.ndarray:
-    return cv2.morphologyEx(_as_bytes(mask), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8)) > 0
+    return cv2.morphologyEx(as_bytes(mask), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8)) > 0

@@ -11,6 +11,8 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from dkt_ros.averaging import as_bytes
+
 NEXT = np.ones((3, 3), np.uint8)
 DETECT = np.ones((5, 5), np.uint8)
 WIDE = np.ones((9, 9), np.uint8)
@@ -141,13 +143,9 @@ def _fill(values: np.ndarray, holes: np.ndarray, known: np.ndarray, otherwise: n
 
 def _of_side(normals: np.ndarray, sure: np.ndarray) -> np.ndarray:
     """Replace normals (h, w, 3) that are not `sure` by the sum of those around that are."""
-    around = _box(cv2.copyTo(normals, _as_bytes(sure)))
+    around = _box(cv2.copyTo(normals, as_bytes(sure)))
     alone = _box(sure.astype(np.float32)) < 0.5
-    return cv2.copyTo(normals, _as_bytes(sure | alone), around)
-
-
-def _as_bytes(mask: np.ndarray) -> np.ndarray:
-    return np.ascontiguousarray(mask).view(np.uint8)
+    return cv2.copyTo(normals, as_bytes(sure | alone), around)
 
 
 def _box(values: np.ndarray) -> np.ndarray:

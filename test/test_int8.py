@@ -2,11 +2,10 @@
 import numpy as np
 import pytest
 import torch
-from toy_model import randn, toy_pipeline, toy_vae
+from toy_model import randn, streamed, toy_pipeline, toy_vae
 
 from dkt_ros.config import BenchConfig
 from dkt_ros.errors import UserError
-from dkt_ros.model.causal_vae import CausalVAEDecoder, CausalVAEEncoder
 from dkt_ros.model.execution import (
     choose_precision,
     cpu_has_bfloat16,
@@ -53,17 +52,10 @@ def test_a_stream_of_latents_stays_near_float32(patchified):
     vae = use_fast_layers(toy_vae(patchified))
     frames = randn(1, 1, 3, 9, 32, 48).mul_(0.3)
 
-    def run():
-        encoder, decoder, results = CausalVAEEncoder(vae), CausalVAEDecoder(vae, ('normal',)), []
-        for part in frames.split([1, 4, 4], dim=2):
-            latent = encoder.encode(part)
-            results.append((latent, decoder.decode(latent)))
-        return [torch.cat(parts, dim=2) for parts in zip(*results, strict=True)]
-
-    expected = run()
+    expected = streamed(vae, frames, 'normal')
     multiply_in_int8(multiply_in_bfloat16(vae))
     assert len(rounded_blocks(vae)) > 5
-    for found, wanted in zip(run(), expected, strict=True):
+    for found, wanted in zip(streamed(vae, frames, 'normal'), expected, strict=True):
         error = (found - wanted).abs().mean() / wanted.std()
         assert 1e-5 < error < 0.05
 

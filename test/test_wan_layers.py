@@ -3,10 +3,10 @@ import pytest
 import torch
 from diffusers.models.autoencoders.autoencoder_kl_wan import WanResidualBlock, WanUpsample
 from torch import nn
-from toy_model import randn, toy_vae
+from toy_model import randn, streamed, toy_vae
 
 from dkt_ros.model import wan_layers
-from dkt_ros.model.causal_vae import CausalVAEDecoder, CausalVAEEncoder
+from dkt_ros.model.causal_vae import CausalVAEDecoder
 from dkt_ros.model.imaging import to_maps
 from dkt_ros.model.wan_layers import (
     FastResidualBlock,
@@ -69,19 +69,12 @@ def test_a_block_in_pieces_is_the_block(patchified, monkeypatch):
     vae = multiply_in_bfloat16(use_fast_layers(toy_vae(patchified)))
     frames = randn(4, 1, 3, 9, 32, 48).mul_(0.3)
 
-    def run():
-        encoder, decoder, results = CausalVAEEncoder(vae), CausalVAEDecoder(vae, ('depth',)), []
-        for part in frames.split([1, 4, 4], dim=2):
-            latent = encoder.encode(part)
-            results.append((latent, decoder.decode(latent)))
-        return [torch.cat(parts, dim=2) for parts in zip(*results, strict=True)]
-
-    found = run()
+    found = streamed(vae, frames, 'depth')
     blocks = [module for module in vae.modules() if isinstance(module, FastResidualBlock)]
     assert len(blocks) > 5
     for block in blocks:
         block.__class__ = WanResidualBlock
-    for one, other in zip(found, run(), strict=True):
+    for one, other in zip(found, streamed(vae, frames, 'depth'), strict=True):
         # a value on the brink of two bfloat16 may fall to either
         assert (one - other).abs().mean() < 2e-3 * other.std()
 

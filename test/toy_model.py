@@ -5,6 +5,7 @@ from diffusers import AutoencoderKLWan, FlowMatchEulerDiscreteScheduler, WanTran
 
 from dkt_ros.camera import PinholeCamera
 from dkt_ros.frame import Frame
+from dkt_ros.model.causal_vae import CausalVAEDecoder, CausalVAEEncoder
 from dkt_ros.model.pipeline import DKTPipeline
 from dkt_ros.model.prompt import PromptRows
 
@@ -150,3 +151,13 @@ def _published_vae_key(key, blocks_per_level):
     part, _, level, kind, place, rest = key.split('.', 5)
     place = int(place) if kind == 'resnets' else blocks_per_level - 1
     return f'{part}.upsamples.{int(level) * blocks_per_level + place}.{rest}'
+
+
+@torch.no_grad()
+def streamed(vae, frames, task):
+    """Encode 9 frames as a stream does and decode the latents for a task; latents and frames."""
+    encoder, decoder, results = CausalVAEEncoder(vae), CausalVAEDecoder(vae, (task,)), []
+    for part in frames.split([1, 4, 4], dim=2):
+        latent = encoder.encode(part)
+        results.append((latent, decoder.decode(latent)))
+    return [torch.cat(parts, dim=2) for parts in zip(*results, strict=True)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.spatial import cKDTree
 
-from dkt_ros.grasp.visibility import FREE, HIDDEN, UNSEEN, Visibility
+from dkt_ros.grasp.visibility import FREE, Visibility, is_unseen
 
 FIT_POINTS, SAME, SQUARE, MIN_FACE = 400, 0.97, 0.15, 0.08
 """Points that are asked; cosines of normals of one face and of two; least share of a face."""
@@ -51,7 +51,7 @@ def whole(points: np.ndarray, normals: np.ndarray, visibility: Visibility, voxel
     state = visibility.classify(faces, 2.5 * voxel)
     if np.mean(new & (state == FREE)) > MAX_FREE:
         return None
-    new &= ((state == HIDDEN) | (state == UNSEEN)) & (faces[:, 2] > 0)
+    new &= is_unseen(state) & (faces[:, 2] > 0)
     return faces[new], outward[new]
 
 

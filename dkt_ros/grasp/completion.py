@@ -16,7 +16,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from dkt_ros.grasp import boxes, revolution
-from dkt_ros.grasp.visibility import FREE, HIDDEN, UNSEEN, Visibility
+from dkt_ros.grasp.visibility import FREE, HIDDEN, Visibility, is_unseen
 
 VOTERS, PROVERS, PEAKS = 170, 250, 3
 YAW_BINS = 18
@@ -104,7 +104,7 @@ def complete(points: np.ndarray, normals: np.ndarray, visibility: Visibility, vo
     images = best.points(points)
     # What lies in front of the seen surface is refuted; what coincides with it is known already.
     state = visibility.classify(images, 2 * voxel)
-    new = ((state == HIDDEN) | (state == UNSEEN)) & (tree.query(images)[0] > 1.5 * voxel)
+    new = is_unseen(state) & (tree.query(images)[0] > 1.5 * voxel)
     return Completion(images[new], best.normals(normals)[new],
                       _centre(best, points, images[new], middle))
 

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.spatial import cKDTree
 
-from dkt_ros.grasp.visibility import FREE, HIDDEN, UNSEEN, Visibility
+from dkt_ros.grasp.cells import cell_keys
+from dkt_ros.grasp.visibility import FREE, Visibility, is_unseen
 
 FIT_POINTS, FIT_ROUNDS, RIDGE = 600, 5, 1e-4
 BALL = 1e-3
@@ -133,7 +134,7 @@ def whole(points: np.ndarray, normals: np.ndarray, visibility: Visibility, voxel
     images, turned = axis.turned(points[many], normals[many], angles)
     images, turned = _spaced(images.reshape(-1, 3), turned.reshape(-1, 3), voxel)
     state = visibility.classify(images, 2 * voxel)
-    hidden = ((state == HIDDEN) | (state == UNSEEN)) & (images[:, 2] > 0)
+    hidden = is_unseen(state) & (images[:, 2] > 0)
     images, turned = images[hidden], turned[hidden]
     new = np.isinf(tree.query(images, distance_upper_bound=1.5 * voxel)[0])
     return images[new], turned[new]
@@ -152,8 +153,5 @@ def _is_proved(images: np.ndarray, turned: np.ndarray, tree: cKDTree, normals: n
 def _spaced(points: np.ndarray, normals: np.ndarray,
             spacing: float) -> tuple[np.ndarray, np.ndarray]:
     """Keep one point of each cell."""
-    cell = np.floor((points - points.min(axis=0)) / spacing).astype(np.int64)
-    size = cell.max(axis=0) + 1
-    first = np.unique((cell[:, 0] * size[1] + cell[:, 1]) * size[2] + cell[:, 2],
-                      return_index=True)[1]
+    first = np.unique(cell_keys(points, spacing), return_index=True)[1]
     return points[first], normals[first]

@@ -12,6 +12,8 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
+from dkt_ros.grasp.cells import cell_keys
+
 COARSE_VOXELS, NEIGHBOUR_STEPS = 2.5, 1.6
 """Spacing of the nodes in voxels, and how far apart neighbours are in that spacing."""
 HOLLOW, STEEP = 0.35, 0.4
@@ -59,10 +61,7 @@ def split(points: np.ndarray, normals: np.ndarray, voxel: float,
 def _nodes(points: np.ndarray, normals: np.ndarray,
            step: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return means (K, 3) of points and normals over cells, and the cell (N,) of each point."""
-    cell = np.floor((points - points.min(axis=0)) / step).astype(np.int64)
-    size = cell.max(axis=0) + 1
-    _, owner = np.unique((cell[:, 0] * size[1] + cell[:, 1]) * size[2] + cell[:, 2],
-                         return_inverse=True)
+    _, owner = np.unique(cell_keys(points, step), return_inverse=True)
     count = np.bincount(owner)[:, None]
     mean = np.stack([np.bincount(owner, column) for column in points.T], axis=1) / count
     facing = np.stack([np.bincount(owner, column) for column in normals.T], axis=1)

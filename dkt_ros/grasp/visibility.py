@@ -66,3 +66,8 @@ class Visibility:
         # A cell that no point fell into by chance takes its nearest neighbour's depth.
         grown = cv2.erode(buffer, np.ones((3, 3), np.uint8))
         return np.where(np.isfinite(buffer), buffer, grown)
+
+
+def is_unseen(state: np.ndarray) -> np.ndarray:
+    """Return where nothing was seen, be it behind a surface or outside the image."""
+    return (state == HIDDEN) | (state == UNSEEN)
