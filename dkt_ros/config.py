@@ -235,8 +235,8 @@ class DepthNodeConfig(PerceptionConfig):
     attention: str = option('auto', "Torch's kernel for self-attention; `auto` leaves the choice "
                             'to torch, `measure` times all at start and takes the fastest.',
                             choices=ATTENTIONS, read_only=True)
-    threads: int = option(0, 'Processor threads of the networks, and as many of the decoder; 0 '
-                          'takes half of all for each. Fewer leave room for other processes.',
+    threads: int = option(0, 'Processor threads of each network; 0 takes half of all. Fewer leave '
+                          'room for other processes.',
                           minimum=0, maximum=1024, read_only=True)
     autostart: bool = option(True, 'Configure and activate at start, without a lifecycle '
                              'manager.', read_only=True)
@@ -283,8 +283,8 @@ class BenchConfig(Config):
                                  minimum=0, maximum=2160)
     normals: bool = option(True, "Run the model's normal task too.")
     device: str = option('cpu', 'Where the model runs: `cpu`, `cuda` or `cuda:N`.')
-    threads: int = option(0, 'Torch threads of the networks, and as many of the decoder; 0 takes '
-                          'half of all for each.', minimum=0, maximum=1024)
+    threads: int = option(0, 'Torch threads of each network; 0 takes half of all.', minimum=0,
+                          maximum=1024)
     seed: int = option(1, 'Seed of the noise.', minimum=0, maximum=2**31 - 1)
 
 

@@ -45,12 +45,12 @@ LARGE_PAGES = 'THP_MEM_ALLOC_ENABLE'
 
 def share_processor() -> None:
     """
-    Set this process up for networks, decoder and maps in threads side by side.
+    Set this process up for encoder, transformer, decoder and maps in threads side by side.
 
     At Python's 5 ms a turn each would wait for the other after every one of its many small steps,
     and OpenCV's own threads only crowd the processor. The C library keeps the memory of the arrays
     that come and go: to have it back from the system page by page costs more than much of the
-    arithmetic. Those over 4 MB go back all the same: three threads would leave ever new gaps
+    arithmetic. Those over 4 MB go back all the same: several threads would leave ever new gaps
     between them, and memory would grow. Torch is to ask for those in large pages, where the
     system has them: small ones cost it more time than what is done with the array.
     """
@@ -64,7 +64,7 @@ def share_processor() -> None:
 
 
 def share_torch(threads: int = 0) -> None:
-    """Let torch use so many processors for networks and decoder each; 0 takes half of them."""
+    """Let torch use so many processors for each network; 0 takes half of them."""
     import torch
     half = max(1, (os.cpu_count() or 1) // 2)
     torch.set_num_threads(threads or min(torch.get_num_threads(), half))
@@ -74,15 +74,15 @@ class Perception:
     """
     Everything between a camera frame and the maps that are published.
 
-    `push` and `flush` do all of it at once. Networks (`advance`, `drain`), decoder (`decode`) and
-    maps (`complete`) may instead run in three threads, each of them in one; then nothing may be
-    under way in any when `reset` is called.
+    `push` and `flush` do all of it at once. Encoder (`advance`, `drain`), transformer (`denoise`),
+    decoder (`decode`) and maps (`complete`) may instead run in four threads, each of them in one;
+    then nothing may be under way in any when `reset` is called.
 
     Parameters
     ----------
     pipeline_or_stream : DKTPipeline or DKTStream
         The model; a pipeline is wrapped into a `DKTStream`. A stream is anything with
-        `advance(frame)`, `drain()`, `decode(pending)` and `reset(reason)`.
+        `advance(frame)`, `drain()`, `denoise(pending)`, `decode(pending)` and `reset(reason)`.
     config : PerceptionConfig
         Stream, anchor, fusion and where normals come from.
     wanted : iterable of str
@@ -133,6 +133,10 @@ class Perception:
     def drain(self) -> list[PendingEstimate]:
         """Return the frames that wait for the rest of their window, for `decode`."""
         return self.stream.drain()
+
+    def denoise(self, pending: Iterable[PendingEstimate]) -> list[PendingEstimate]:
+        """Run the transformer on whole windows, for `decode`, which else does it itself."""
+        return self.stream.denoise(pending)
 
     def decode(self, pending: Iterable[PendingEstimate]) -> list[DepthEstimate]:
         """Return the estimates of whole windows without their maps, for `complete`."""

@@ -69,7 +69,7 @@ class StreamStats:
 
 @dataclass(frozen=True)
 class PendingEstimate:
-    """An estimate whose window is not decoded yet: its frame and its place in that window."""
+    """An estimate whose window is only encoded: its frame and its place in that window."""
 
     frame: Frame
     window_id: int
@@ -81,8 +81,8 @@ class DKTStream:
     """
     Push frames, receive estimates at working resolution, in order, each with its input frame.
 
-    `push` and `flush` do all of it at once. What comes before the decoder (`advance`, `drain`) and
-    the decoder (`decode`) may instead run in two threads, each of them in one.
+    `push` and `flush` do all of it at once. Encoder (`advance`, `drain`), transformer (`denoise`)
+    and decoder (`decode`) may instead run in three threads, each of them in one.
 
     A gap or a jump back of the stamps, a new image size and a new camera start a new stream; what
     waited is then computed and given back first, so no frame is lost.
@@ -139,7 +139,7 @@ class DKTStream:
         return self.decode(self.drain())
 
     def advance(self, frame: Frame) -> list[PendingEstimate]:
-        """Take a frame; give back what full windows hold, for `decode`."""
+        """Take a frame; give back what full windows hold, for `denoise` and `decode`."""
         pending = []
         reason = self._reason_to_reset(frame)
         if reason:
@@ -153,13 +153,20 @@ class DKTStream:
         return pending + self._pending(self._windows.advance(frame.rgb))
 
     def drain(self) -> list[PendingEstimate]:
-        """Give back what still waits for the rest of its window, for `decode`; then start anew."""
+        """Give back what still waits for the rest of its window; then start anew."""
         pending = self._drain()
         self._restart('flush')
         return pending
 
+    def denoise(self, pending: Iterable[PendingEstimate]) -> list[PendingEstimate]:
+        """Run the transformer on whole windows, in the order in which they came."""
+        pending = list(pending)
+        for _, group in groupby(pending, key=lambda estimate: estimate.window_id):
+            next(group).window.denoise()
+        return pending
+
     def decode(self, pending: Iterable[PendingEstimate]) -> list[DepthEstimate]:
-        """Decode whole windows, in the order in which they came."""
+        """Decode whole windows, in the order in which they came, after `denoise` or without."""
         estimates = []
         for _, group in groupby(pending, key=lambda estimate: estimate.window_id):
             estimates += self._decoded(list(group))

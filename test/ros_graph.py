@@ -177,6 +177,9 @@ class StubPerception:
         self.waiting = []
         return finished
 
+    def denoise(self, pending):
+        return pending
+
     def decode(self, pending):
         return pending
 

@@ -42,6 +42,9 @@ class StreamOfTruth:
         self.waiting.append(frame)
         return self.drain() if len(self.waiting) == WINDOW else []
 
+    def denoise(self, pending):
+        return pending
+
     def decode(self, pending):
         return pending
 

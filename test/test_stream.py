@@ -103,6 +103,27 @@ def test_the_overlap_of_a_window_is_what_the_window_before_said(steps):
             assert torch.equal(before[:, :, -1:], after[:, :, :1])
 
 
+@pytest.mark.parametrize('overlap', OVERLAPS)
+def test_encoder_transformer_and_decoder_may_be_windows_apart(overlap):
+    """Each stage takes its windows in order, one after the other, as late as it likes."""
+    pipeline, config = toy_pipeline(2, 'gaussian'), StreamConfig(overlap=overlap)
+    frames, late = toy_frames(30), DKTStream(pipeline, config, normals=True)
+    pending = [late.advance(frame) for frame in frames[:20]] + [late.drain()]
+    pending += [late.advance(frame) for frame in frames[20:]] + [late.drain()]
+    assert [len(window) for window in pending if window] == [9, 8, 3, 9, 1]
+    found = [e for window in [late.denoise(window) for window in pending]
+             for e in late.decode(window)]
+    at_once = DKTStream(pipeline, config, normals=True)
+    expected = []
+    for part in (frames[:20], frames[20:]):
+        expected += [e for batch in run(at_once, part) for e in batch] + at_once.flush()
+    for ours, theirs in zip(found, expected, strict=True):
+        assert ours.frame is theirs.frame
+        np.testing.assert_array_equal(ours.disparity, theirs.disparity)
+        np.testing.assert_array_equal(ours.normals, theirs.normals)
+    assert set(late.stats.stage_seconds) == {'encode', 'dit', 'decode'}
+
+
 def test_image_mode_knows_no_past(pipeline):
     frames = toy_frames(6)
     stream = DKTStream(pipeline, StreamConfig(preset='image'))

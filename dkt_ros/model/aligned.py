@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from dkt_ros.alignment import fit_least_squares
-from dkt_ros.model.windows import DecodedWindow, WindowStream
+from dkt_ros.model.windows import DecodedWindow, LatentWindow, WindowStream
 
 ALIGN = 'align'
 STEP = 2
@@ -53,15 +53,16 @@ class AlignedWindowStream(WindowStream):
         self._recent.append(video)
         super()._append_prepared(video)
 
-    def _decoded(self, number: int, num_frames: int, clean: list[torch.Tensor],
-                 seconds: dict[str, float]) -> DecodedWindow:
-        num_shared = self.num_shared if number else 0
-        window = super()._decoded(0, num_shared + num_frames, clean, seconds)
-        maps = dict(window.maps)
+    def _decoded(self, window: LatentWindow, clean: list[torch.Tensor]) -> DecodedWindow:
+        num_shared = self.num_shared if window.window_id else 0
+        whole = dataclasses.replace(window, window_id=0,
+                                    num_frames=num_shared + window.num_frames)
+        decoded = super()._decoded(whole, clean)
+        maps = dict(decoded.maps)
         if 'depth' in maps:
             maps['depth'] = self._aligned(maps['depth'], num_shared)
         new = {task: values[num_shared:] for task, values in maps.items()}
-        return dataclasses.replace(window, window_id=number, maps=new)
+        return dataclasses.replace(decoded, window_id=window.window_id, maps=new)
 
     def _aligned(self, disparity: np.ndarray, num_shared: int) -> np.ndarray:
         """Return a window (n, h, w) at the scale of the one before, and remember its end."""

@@ -58,12 +58,12 @@ class WindowShape:
         return self.window_latents == 1
 
 
-@dataclass(frozen=True)
+@dataclass
 class LatentWindow:
     """
-    The new frames of one window before they are decoded, which may be done in another thread.
+    The new frames of one window, encoded; what is left may be done in two other threads.
 
-    Windows are decoded in order and each of them once.
+    Windows are denoised in order, and decoded in order, each of them once.
 
     Attributes
     ----------
@@ -72,16 +72,30 @@ class LatentWindow:
     num_frames : int
         New frames.
     seconds : dict of str to float
-        Time spent since the window before: encode, dit [s].
-    decode : callable
-        Gives the `DecodedWindow`.
+        Time spent since the window before: encode [s], then dit too.
 
     """
 
     window_id: int
     num_frames: int
     seconds: dict[str, float]
-    decode: Callable[[], DecodedWindow]
+    _denoise: Callable[[], list[torch.Tensor]]
+    _decode: Callable[[LatentWindow, list[torch.Tensor]], DecodedWindow]
+    _clean: list[torch.Tensor] | None = None
+
+    @torch.no_grad()
+    def denoise(self) -> None:
+        """Run the transformer; at the latest when the window is decoded."""
+        start = time.perf_counter()
+        self._clean = self._denoise()
+        self.seconds = self.seconds | {'dit': time.perf_counter() - start}
+
+    @torch.no_grad()
+    def decode(self) -> DecodedWindow:
+        """Run the decoder."""
+        if self._clean is None:
+            self.denoise()
+        return self._decode(self, self._clean)
 
 
 @dataclass(frozen=True)
@@ -131,10 +145,8 @@ class _Branch:
         return self._encoder.num_frames
 
     def reset(self) -> None:
-        """Forget the past; the decoder does so when it begins anew."""
+        """Forget the past; transformer and decoder do so when they begin anew."""
         self._encoder.reset()
-        for _, _, overlap in self._parts:
-            overlap.reset()
         self._new: list[torch.Tensor] = []
         self._num_latents = 0
 
@@ -152,13 +164,20 @@ class _Branch:
         """Add a latent of frames (1, 3, n, H, W) to the window."""
         self._new.append(self._encoder.encode(frames.to(self._vae.device)))
 
-    def denoise(self) -> torch.Tensor:
-        """Return the clean new latents (tasks, z, n, h, w)."""
-        rgb = torch.cat(self._new, dim=2)
-        clean = [overlap.denoise(rgb, self._noise(rgb, model, len(tasks))).to(rgb)
-                 for model, tasks, overlap in self._parts]
+    def take(self) -> tuple[torch.Tensor, int]:
+        """Return the RGB latents (1, z, n, h, w) of the window, and the number of the first."""
+        rgb, first = torch.cat(self._new, dim=2), self._num_latents
         self._num_latents += len(self._new)
         self._new = []
+        return rgb, first
+
+    def denoise(self, rgb: torch.Tensor, first: int, begins: bool) -> torch.Tensor:
+        """Return the clean new latents (tasks, z, n, h, w); `begins` as for `decode`."""
+        clean = []
+        for model, tasks, overlap in self._parts:
+            if begins:
+                overlap.reset()
+            clean.append(overlap.denoise(rgb, self._noise(rgb, first, model, len(tasks))).to(rgb))
         return torch.cat(clean)
 
     def decode(self, latents: torch.Tensor, begins: bool) -> dict[str, np.ndarray]:
@@ -173,9 +192,9 @@ class _Branch:
                 maps[task].append(to_maps(video, task))
         return {task: np.concatenate(parts) for task, parts in maps.items()}
 
-    def _noise(self, rgb: torch.Tensor, model: object, rows: int) -> torch.Tensor:
+    def _noise(self, rgb: torch.Tensor, first: int, model: object, rows: int) -> torch.Tensor:
         shape = (1, *rgb.shape[1:2], 1, *rgb.shape[3:])
-        noise = [latent_noise(shape, self._num_latents + i, self._seed,
+        noise = [latent_noise(shape, first + i, self._seed,
                               model.config.initial_noise) for i in range(rgb.shape[2])]
         return torch.cat(noise, dim=2).expand(rows, -1, -1, -1, -1).to(rgb)
 
@@ -247,7 +266,7 @@ class WindowStream:
 
     @torch.no_grad()
     def advance(self, rgb: np.ndarray) -> LatentWindow | None:
-        """Do what `push` does, short of decoding."""
+        """Do what `push` does, short of denoising and decoding."""
         self._num_waiting += 1
         self._append(rgb)
         needed = self.shape.new_latents if self.num_windows else self.shape.window_latents
@@ -255,7 +274,7 @@ class WindowStream:
 
     @torch.no_grad()
     def drain(self) -> LatentWindow | None:
-        """Do what `flush` does, short of decoding."""
+        """Do what `flush` does, short of denoising and decoding."""
         window = None
         if self._num_waiting:
             while self._frames:
@@ -284,23 +303,22 @@ class WindowStream:
         self._seconds['encode'] += time.perf_counter() - start
 
     def _window(self) -> LatentWindow:
-        start = time.perf_counter()
-        clean = [branch.denoise() for branch in self._branches]
-        seconds = {'encode': self._seconds['encode'], 'dit': time.perf_counter() - start}
-        self._seconds['encode'], self._num_new = 0.0, 0
         number, num_frames = self.num_windows, self._num_waiting
-        self._num_waiting = 0
+        seconds = {'encode': self._seconds['encode']}
+        taken = [branch.take() for branch in self._branches]
+        self._seconds['encode'], self._num_new, self._num_waiting = 0.0, 0, 0
         self.num_windows += 1
-        return LatentWindow(number, num_frames, seconds,
-                            lambda: self._decoded(number, num_frames, clean, seconds))
+        return LatentWindow(number, num_frames, seconds, lambda: [
+            branch.denoise(*latents, begins=number == 0)
+            for branch, latents in zip(self._branches, taken, strict=True)], self._decoded)
 
-    @torch.no_grad()
-    def _decoded(self, number: int, num_frames: int, clean: list[torch.Tensor],
-                 seconds: dict[str, float]) -> DecodedWindow:
+    def _decoded(self, window: LatentWindow, clean: list[torch.Tensor]) -> DecodedWindow:
+        number, num_frames = window.window_id, window.num_frames
         start = time.perf_counter()
         maps: dict[str, np.ndarray] = {}
         for branch, latents in zip(self._branches, clean, strict=True):
             maps |= branch.decode(latents, begins=number == 0)
         # what a flush added to fill the last latent is cut off
         maps = {task: values[:num_frames] for task, values in maps.items()}
-        return DecodedWindow(number, maps, seconds | {'decode': time.perf_counter() - start})
+        return DecodedWindow(number, maps, window.seconds | {
+            'decode': time.perf_counter() - start})

@@ -24,10 +24,13 @@ class PerceptionLike(Protocol):
     wanted: frozenset[str]
 
     def advance(self, frame: Frame) -> list:
-        """Take a frame; return one thing for each frame of full windows, for `decode`."""
+        """Take a frame; return one thing for each frame of full windows, for `denoise`."""
 
     def drain(self) -> list:
         """Return one thing for each frame that waits for the rest of its window."""
+
+    def denoise(self, pending: list) -> list:
+        """Do what comes before `decode`; runs in a thread of its own."""
 
     def decode(self, pending: Iterable) -> list[DepthEstimate]:
         """Return the estimates, their maps not yet made; runs in a thread of its own."""

@@ -1,8 +1,8 @@
 """
-Between pairing and publishing, in three threads of their own.
+Between pairing and publishing, in four threads of their own.
 
-The first reads messages and runs the networks, the second the decoder; the third makes the maps
-and hands them over, while the next windows are computed already.
+The first reads messages and runs the encoder, the second the transformer, the third the decoder;
+the fourth makes the maps and hands them over, while the next windows are computed already.
 """
 from __future__ import annotations
 
@@ -92,7 +92,9 @@ class Engine:
         self._generation = 0
         self._rebuild = False
         self._reset_reason = ''
-        self._decode_s = self._compute_s = self._cpu_s = self._video_s = self._maps_s = 0.0
+        self._read_s = self._encode_s = self._cpu_s = 0.0
+        # Seconds a frame took last time, by thread.
+        self._paces: dict[str, float] = {}
         self._last_offer = 0.0
         self._open_stream = False
         self._normals = 'normals' in fields()
@@ -102,6 +104,7 @@ class Engine:
         self._pacer = Pacer()
         self._worker = Worker(self._process, self._failed, 4 * (window - overlap) + 1)
         # What these are given waits for what they have: nothing is ever thrown out.
+        self._denoiser = Worker(self._denoise_window, self._failed, 1)
         self._decoder = Worker(self._decode_window, self._failed, 1)
         self._finisher = Worker(self._finish, self._failed, 1)
 
@@ -117,7 +120,7 @@ class Engine:
     @property
     def _workers(self) -> tuple[Worker, ...]:
         """In the order in which a window passes through them."""
-        return self._worker, self._decoder, self._finisher
+        return self._worker, self._denoiser, self._decoder, self._finisher
 
     def describe(self) -> dict[str, str]:
         """Return what runs, for diagnostics."""
@@ -180,37 +183,46 @@ class Engine:
         frame = None if pair is None else self._decode(pair)
         if pair is not None and frame is None:
             return
-        decode_s = time.perf_counter() - start
-        self._stats.span('decode', decode_s)
+        read_s = time.perf_counter() - start
+        self._stats.span('decode', read_s)
         self._renew(generation)
         computing = time.perf_counter()
         pending = self.perception.drain() if frame is None else self.perception.advance(frame)
-        self._decode_s += decode_s
-        self._compute_s += time.perf_counter() - computing
+        self._read_s += read_s
+        self._encode_s += time.perf_counter() - computing
         self._cpu_s += time.thread_time() - cpu_start
         self._hand_on(generation, pending)
 
     def _hand_on(self, generation: int, pending: list) -> None:
-        """Have a window decoded, once the window before is."""
+        """Have a window denoised, once the window before is."""
         if not pending:
             return
-        number = len(pending)
+        encode_s = self._encode_s / len(pending)
+        self._paces['encode'] = self._read_s / len(pending) + encode_s
+        item = generation, pending, encode_s, self._cpu_s
+        self._read_s = self._encode_s = self._cpu_s = 0.0
+        self._denoiser.join()
+        self._denoiser.submit(item)
+
+    def _denoise_window(self, item: tuple[int, list, float, float]) -> None:
+        """Run the transformer on a window and have it decoded, once the window before is."""
+        generation, pending, encode_s, cpu_s = item
+        start, cpu_start = time.perf_counter(), time.thread_time()
+        pending = self.perception.denoise(pending)
+        seconds = self._paces['denoise'] = (time.perf_counter() - start) / len(pending)
         # Of threads that work side by side, the slowest sets the pace.
-        self._pacer.observe(max((self._decode_s + self._compute_s) / number, self._video_s,
-                                self._maps_s))
-        self._stats.span('compute', self._compute_s / number)
-        item = generation, pending, self._cpu_s
-        self._decode_s = self._compute_s = self._cpu_s = 0.0
+        self._pacer.observe(max(self._paces.values()))
+        self._stats.span('compute', encode_s + seconds)
         self._decoder.join()
-        self._decoder.submit(item)
+        self._decoder.submit((generation, pending, cpu_s + time.thread_time() - cpu_start))
 
     def _decode_window(self, item: tuple[int, list, float]) -> None:
         """Decode a window and have its maps made, once those of the window before are."""
         generation, pending, cpu_s = item
         start, cpu_start = time.perf_counter(), time.thread_time()
         estimates = self.perception.decode(pending)
-        self._video_s = (time.perf_counter() - start) / len(pending)
-        self._stats.span('video', self._video_s)
+        seconds = self._paces['decode'] = (time.perf_counter() - start) / len(pending)
+        self._stats.span('video', seconds)
         self._finisher.join()
         self._finisher.submit((generation, estimates, cpu_s + time.thread_time() - cpu_start))
 
@@ -220,8 +232,8 @@ class Engine:
         for estimate in self.perception.complete(estimates):
             if not self._hand_over(generation, estimate):
                 return
-        self._maps_s = (time.perf_counter() - start) / len(estimates)
-        self._stats.span('maps', self._maps_s)
+        seconds = self._paces['maps'] = (time.perf_counter() - start) / len(estimates)
+        self._stats.span('maps', seconds)
         self._stats.span('cpu', (cpu_s + time.thread_time() - cpu_start) / len(estimates))
 
     def _decode(self, pair: Pair) -> Frame | None:
@@ -248,14 +260,14 @@ class Engine:
         if toggled and not (rebuild or reason):
             self._hand_on(generation, self.perception.drain())
         if toggled or rebuild or reason:
-            self._decoder.join()
-            self._finisher.join()
+            for worker in self._workers[1:]:
+                worker.join()
         if toggled or rebuild:
             self.perception = self._backend.perception(config, normals)
         elif reason:
             self.perception.reset(reason)
         if rebuild or reason:
-            self._decode_s = self._compute_s = self._cpu_s = 0.0
+            self._read_s = self._encode_s = self._cpu_s = 0.0
         self.perception.wanted = fields
 
     def _hand_over(self, generation: int, estimate: DepthEstimate) -> bool:

@@ -1,8 +1,8 @@
 """
 `dkt bench stream`: speed, age, memory and seams of each live preset, 640x480 in and out.
 
-The whole chain of `Perception` is timed, on the bundled clip, in three threads as in `depth_node`:
-a window is decoded, and the maps of the one before made, while the networks work on the next one.
+The whole chain of `Perception` is timed, on the bundled clip, in four threads as in `depth_node`:
+encoder, transformer, decoder and maps each work on a window of their own.
 Each preset runs in a process of its own, so that its peak memory is its own.
 """
 from __future__ import annotations
@@ -46,7 +46,7 @@ class _Timeline:
     ----------
     seconds, finished : list
         Time [s] and estimates of each push; a push that fills a window waits until the one
-        before is decoded.
+        before is denoised.
     maps : list of float
         Time for the maps of each window [s].
     rss_mb : list of float
@@ -155,23 +155,29 @@ def play(perception, frames: Iterator[Frame]) -> _Timeline:
             before.result()
         return finisher.submit(complete, estimates)
 
+    def denoise(pending: list, before: Future | None) -> Future:
+        pending = perception.denoise(pending)
+        maps = None if before is None else before.result()
+        return decoder.submit(decode, pending, maps)
+
     # A window is handed on when the one before has been taken on, as in depth_node.
-    with ThreadPoolExecutor(1) as finisher, ThreadPoolExecutor(1) as decoder:
-        decoding: Future | None = None
+    with ThreadPoolExecutor(1) as finisher, ThreadPoolExecutor(1) as decoder, \
+            ThreadPoolExecutor(1) as denoiser:
+        denoising: Future | None = None
         memory = rss_mb()
         for frame in frames:
             start = time.perf_counter()
             pending = perception.advance(frame)
             if pending:
-                maps = None if decoding is None else decoding.result()
+                decoding = None if denoising is None else denoising.result()
                 memory = rss_mb()
-                decoding = decoder.submit(decode, pending, maps)
+                denoising = denoiser.submit(denoise, pending, decoding)
             timeline.seconds.append(time.perf_counter() - start)
             timeline.finished.append(len(pending))
             del pending
             timeline.rss_mb.append(memory)
-        if decoding is not None:
-            decoding.result().result()
+        if denoising is not None:
+            denoising.result().result().result()
     return timeline
 
 
@@ -187,7 +193,8 @@ def summarise(timeline: _Timeline, stream) -> dict:
     per_frame = sum(seconds) / sum(finished)
     stages = {name: value / stats.frames_out for name, value in stats.stage_seconds.items()}
     stages['maps'] = sum(timeline.maps) / stats.frames_out
-    ages, drops = camera_ages(seconds, finished, stages['decode'], stages['maps'], CAMERA_HZ, 600)
+    ages, drops = camera_ages(seconds, finished, stages['dit'] + stages['decode'], stages['maps'],
+                              CAMERA_HZ, 600)
     return {
         'frames_in': stats.frames_in, 'frames_out': stats.frames_out, 'drops': drops,
         'fps': 1.0 / per_frame, 'ms_per_frame': 1000 * per_frame,
@@ -205,7 +212,7 @@ def _steady_from(finished: Sequence[int]) -> int:
     return ends[WARM_UP_WINDOWS - 1] if len(ends) >= WARM_UP_WINDOWS else len(finished)
 
 
-def camera_ages(seconds: Sequence[float], finished: Sequence[int], decode_s: float,
+def camera_ages(seconds: Sequence[float], finished: Sequence[int], window_s: float,
                 maps_s: float, rate_hz: float, num_images: int) -> tuple[list[float], int]:
     """
     Play measured computing times against a camera on a virtual clock.
@@ -215,9 +222,9 @@ def camera_ages(seconds: Sequence[float], finished: Sequence[int], decode_s: flo
     seconds, finished : sequence
         Computing time [s] and number of finished estimates of each push, whole windows, repeated
         for as long as needed.
-    decode_s, maps_s : float
-        Time for the decoding and for the maps of one estimate [s]; a window is decoded whole, then
-        its maps follow one after the other.
+    window_s, maps_s : float
+        Time for transformer and decoder, and for the maps, of one estimate [s]; a window goes
+        through the networks whole, then its maps follow one after the other.
     rate_hz : float
         Images a second.
     num_images : int
@@ -240,7 +247,7 @@ def camera_ages(seconds: Sequence[float], finished: Sequence[int], decode_s: flo
         free_at = max(free_at, now) + seconds[push]
         waiting.append(now)
         for number in range(finished[push]):
-            done_at = free_at + finished[push] * decode_s + (number + 1) * maps_s
+            done_at = free_at + finished[push] * window_s + (number + 1) * maps_s
             ages.append(done_at - waiting.popleft())
         push = (push + 1) % len(seconds)
     return ages, pacer.drops

@@ -205,8 +205,10 @@ class _Replay:
         self._waiting.append(frame)
         return self.drain() if len(self._waiting) == WINDOW else []
 
-    def decode(self, pending: Iterable[DepthEstimate]) -> list[DepthEstimate]:
+    def denoise(self, pending: Iterable[DepthEstimate]) -> list[DepthEstimate]:
         return list(pending)
+
+    decode = denoise
 
     def drain(self) -> list[DepthEstimate]:
         frames, self._waiting = self._waiting, []
