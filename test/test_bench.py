@@ -1,6 +1,7 @@
 """The figures of `dkt bench stream`, from made-up timelines and from a toy model."""
 import io
 import json
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -30,18 +31,67 @@ def model(tmp_path):
         initial_noise='zeros', default_height=HEIGHT, default_width=WIDTH)
 
 
-def test_age_at_a_camera_slower_than_the_computer():
-    ages, drops = camera_ages([0.01, 0.01, 0.01, 0.2], [0, 0, 0, 4], 0.0, 0.1, 5.0, 8)
-    assert drops == 0
-    assert ages == pytest.approx([0.9, 0.8, 0.7, 0.6] * 2)
-    ages, _ = camera_ages([0.01, 0.01, 0.01, 0.2], [0, 0, 0, 4], 0.05, 0.1, 5.0, 8)
-    assert ages == pytest.approx([1.1, 1.0, 0.9, 0.8] * 2)
+class _Windows:
+    """A chain of windows of four whose stages sleep, as `Perception` looks to a bench."""
+
+    def __init__(self, stage_s):
+        self.stage_s, self.waiting = stage_s, []
+        self.stream = SimpleNamespace(stats=SimpleNamespace(windows=3))
+        self.next_id, self.resets, self.log = 3, [], []
+
+    def reset(self, reason):
+        self.resets.append(reason)
+
+    def advance(self, frame):
+        self.waiting.append(frame)
+        if len(self.waiting) < 4:
+            return []
+        window, self.waiting = [SimpleNamespace(frame=f, window_id=self.next_id)
+                                for f in self.waiting], []
+        self.next_id += 1
+        return window
+
+    def work(self, stage, window):
+        self.log.append((stage, window[0].window_id))
+        time.sleep(self.stage_s)
+        return window
+
+    def denoise(self, window):
+        return self.work('denoise', window)
+
+    def decode(self, window):
+        return self.work('decode', window)
+
+    def complete(self, window):
+        return self.work('complete', window)
 
 
-def test_age_at_a_camera_faster_than_the_computer_stays_bounded():
-    ages, drops = camera_ages([0.1] * 3 + [0.5], [0, 0, 0, 4], 0.0, 0.0, 10.0, 1000)
-    assert drops > 400
-    assert max(ages) < 2.5
+def _camera(num_frames, rate_hz):
+    return [SimpleNamespace(stamp_ns=round(i * 1e9 / rate_hz)) for i in range(num_frames)]
+
+
+def test_age_counts_from_the_image_through_all_stages():
+    chain = _Windows(0.02)
+    ages, drops = camera_ages(chain, _camera(16, 50.0), 0.001, 50.0)
+    assert (drops, chain.resets, len(ages)) == (0, ['camera'], 12)
+    # the first of a window waits for three more images, and each stage takes 20 ms
+    assert min(ages) >= 0.06
+    assert max(ages) >= 0.06 + 0.059
+    for name in ('denoise', 'decode', 'complete'):
+        assert [number for stage, number in chain.log if stage == name] == [3, 4, 5, 6]
+
+
+def test_a_camera_faster_than_the_computer_is_thinned_out():
+    ages, drops = camera_ages(_Windows(0.04), _camera(80, 200.0), 0.01, 200.0)
+    assert 30 <= drops <= 65
+    assert max(ages) < 1.0
+
+
+def test_what_goes_wrong_in_a_stage_is_raised():
+    chain = _Windows(0.0)
+    chain.decode = lambda window: 1 / 0
+    with pytest.raises(ZeroDivisionError):
+        camera_ages(chain, _camera(12, 1000.0), 0.001, 1000.0)
 
 
 def test_growth_counts_from_frame_200():
@@ -68,6 +118,7 @@ def test_speed_is_that_of_whole_windows_after_warm_up():
 def test_bench_of_a_toy_model(model, tmp_path, monkeypatch):
     torch.set_num_threads(1)
     monkeypatch.setattr(bench, 'in_own_process', lambda measure, *given: measure(*given))
+    monkeypatch.setattr(bench, 'AGE_S', 2.0)
     config = BenchConfig(clip=str(make_scene(tmp_path / 'scene')), num_frames=14, width=80,
                              height=60)
     console = Console(file=io.StringIO(), width=100)

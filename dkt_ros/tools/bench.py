@@ -2,7 +2,8 @@
 `dkt bench stream`: speed, age, memory and seams of each live preset, 640x480 in and out.
 
 The whole chain of `Perception` is timed, on the bundled clip, in four threads as in `depth_node`:
-encoder, transformer, decoder and maps each work on a window of their own.
+encoder, transformer, decoder and maps each work on a window of their own. Speed is measured with
+frames as fast as they are taken, age with frames at the pace of a camera.
 Each preset runs in a process of its own, so that its peak memory is its own.
 """
 from __future__ import annotations
@@ -10,10 +11,10 @@ from __future__ import annotations
 import os
 import resource
 import time
-from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 
 import cv2
@@ -32,6 +33,7 @@ from dkt_ros.resources import resolve_model, share_path
 from dkt_ros.tools.processes import in_own_process
 
 CAMERA_HZ = 6.0
+AGE_S = 20.0
 WARM_UP_WINDOWS = 2
 GROWTH_FROM_FRAME = 200
 MEGABYTE = 2 ** 20
@@ -111,10 +113,13 @@ def measure_preset(folder: Path, preset: str, config: BenchConfig) -> dict:
     normals = NormalsConfig(source='model' if config.normals else 'none')
     pipeline = load_pipeline(folder, config.device)
     perception = Perception(pipeline, PerceptionConfig(stream=stream, normals=normals))
-    timeline = play(perception, bench_frames(config))
+    figures = summarise(play(perception, bench_frames(config)), perception.stream)
+    frames = list(islice(bench_frames(config), round(AGE_S * CAMERA_HZ)))
+    ages, drops = camera_ages(perception, frames, 1e-3 * figures['ms_per_frame'], CAMERA_HZ)
+    p50, p95 = (1e3 * np.percentile(ages, (50, 95)) if ages else (None, None))
     working = perception.stream.working_size
     return {'working_size': [working[1], working[0]], 'threads': torch.get_num_threads(),
-            **summarise(timeline, perception.stream)}
+            **figures, 'age_ms': {'p50': p50, 'p95': p95}, 'drops': drops}
 
 
 def bench_frames(config: BenchConfig) -> Iterator[Frame]:
@@ -140,45 +145,119 @@ def _resized(frame: Frame, config: BenchConfig) -> Frame:
                  frame.camera.resized(*size), depth)
 
 
-def play(perception, frames: Iterator[Frame]) -> _Timeline:
-    """Push frames as fast as they are taken."""
-    timeline = _Timeline()
+class _Chain:
+    """
+    `Perception` in four threads; a window is handed on when the one before has been, as in a node.
 
-    def complete(estimates: list[DepthEstimate]) -> None:
-        start = time.perf_counter()
-        deque(perception.complete(estimates), maxlen=0)
-        timeline.maps.append(time.perf_counter() - start)
+    Parameters
+    ----------
+    perception : Perception
+    completed : callable
+        Called with each finished estimate, in the last thread.
 
-    def decode(pending: list, before: Future | None) -> Future:
-        estimates = perception.decode(pending)
+    """
+
+    def __init__(self, perception, completed: Callable[[DepthEstimate], None]) -> None:
+        self._perception, self._completed = perception, completed
+        self._threads = [ThreadPoolExecutor(1) for _ in range(3)]
+        self._handed: Future | None = None
+        self.maps_s: list[float] = []
+
+    def push(self, frame: Frame, handing_on: Callable[[], None] = lambda: None) -> int:
+        """
+        Take a frame; return how many are in the window that it filled.
+
+        `handing_on` is called once the window before has been denoised.
+        """
+        pending = self._perception.advance(frame)
+        if pending:
+            before = None if self._handed is None else self._handed.result()
+            handing_on()
+            self._handed = self._threads[0].submit(self._denoise, pending, before)
+        return len(pending)
+
+    def close(self) -> None:
+        """Wait for all windows; what went wrong is raised."""
+        future = self._handed
+        while future is not None:
+            future = future.result()
+        for thread in self._threads:
+            thread.shutdown()
+
+    def _denoise(self, pending: list, before: Future | None) -> Future:
+        pending = self._perception.denoise(pending)
+        maps = None if before is None else before.result()
+        return self._threads[1].submit(self._decode, pending, maps)
+
+    def _decode(self, pending: list, before: Future | None) -> Future:
+        estimates = self._perception.decode(pending)
         if before is not None:
             before.result()
-        return finisher.submit(complete, estimates)
+        return self._threads[2].submit(self._complete, estimates)
 
-    def denoise(pending: list, before: Future | None) -> Future:
-        pending = perception.denoise(pending)
-        maps = None if before is None else before.result()
-        return decoder.submit(decode, pending, maps)
+    def _complete(self, estimates: list[DepthEstimate]) -> None:
+        start = time.perf_counter()
+        for estimate in self._perception.complete(estimates):
+            self._completed(estimate)
+        self.maps_s.append(time.perf_counter() - start)
 
-    # A window is handed on when the one before has been taken on, as in depth_node.
-    with ThreadPoolExecutor(1) as finisher, ThreadPoolExecutor(1) as decoder, \
-            ThreadPoolExecutor(1) as denoiser:
-        denoising: Future | None = None
-        memory = rss_mb()
-        for frame in frames:
-            start = time.perf_counter()
-            pending = perception.advance(frame)
-            if pending:
-                decoding = None if denoising is None else denoising.result()
-                memory = rss_mb()
-                denoising = denoiser.submit(denoise, pending, decoding)
-            timeline.seconds.append(time.perf_counter() - start)
-            timeline.finished.append(len(pending))
-            del pending
-            timeline.rss_mb.append(memory)
-        if denoising is not None:
-            denoising.result().result().result()
+
+def play(perception, frames: Iterable[Frame]) -> _Timeline:
+    """Push frames as fast as they are taken."""
+    memory = [rss_mb()]
+    chain = _Chain(perception, lambda estimate: None)
+    timeline = _Timeline(maps=chain.maps_s)
+    for frame in frames:
+        start = time.perf_counter()
+        timeline.finished.append(chain.push(frame, lambda: memory.append(rss_mb())))
+        timeline.seconds.append(time.perf_counter() - start)
+        timeline.rss_mb.append(memory[-1])
+    chain.close()
     return timeline
+
+
+def camera_ages(perception, frames: Sequence[Frame], seconds_per_frame: float, rate_hz: float
+                ) -> tuple[list[float], int]:
+    """
+    Push frames at the pace of a camera, those that a `Pacer` admits.
+
+    Parameters
+    ----------
+    perception : Perception
+        Is started anew.
+    frames : sequence of Frame
+        Stamped at that pace.
+    seconds_per_frame : float
+        What the pacer is told of the speed [s].
+    rate_hz : float
+        Images a second.
+
+    Returns
+    -------
+    ages : list of float
+        From the moment at which a frame is there until its estimate is finished [s], of the frames
+        after the first window.
+    drops : int
+        Images that the pacer left out.
+
+    """
+    perception.reset('camera')
+    pacer, ages = Pacer(seconds_per_frame), []
+    begin, first_ns = time.perf_counter(), frames[0].stamp_ns
+
+    def age(estimate: DepthEstimate) -> None:
+        if estimate.window_id > first_id:
+            taken_s = (estimate.frame.stamp_ns - first_ns) * 1e-9
+            ages.append(time.perf_counter() - begin - taken_s)
+
+    first_id = perception.stream.stats.windows
+    chain = _Chain(perception, age)
+    for index, frame in enumerate(frames):
+        time.sleep(max(0.0, begin + index / rate_hz - time.perf_counter()))
+        if pacer.admit(frame.stamp_ns):
+            chain.push(frame)
+    chain.close()
+    return ages, pacer.drops
 
 
 def summarise(timeline: _Timeline, stream) -> dict:
@@ -193,14 +272,10 @@ def summarise(timeline: _Timeline, stream) -> dict:
     per_frame = sum(seconds) / sum(finished)
     stages = {name: value / stats.frames_out for name, value in stats.stage_seconds.items()}
     stages['maps'] = sum(timeline.maps) / stats.frames_out
-    ages, drops = camera_ages(seconds, finished, stages['dit'] + stages['decode'], stages['maps'],
-                              CAMERA_HZ, 600)
     return {
-        'frames_in': stats.frames_in, 'frames_out': stats.frames_out, 'drops': drops,
+        'frames_in': stats.frames_in, 'frames_out': stats.frames_out,
         'fps': 1.0 / per_frame, 'ms_per_frame': 1000 * per_frame,
         'stage_ms': {name: 1000 * value for name, value in stages.items()},
-        'age_ms': {'p50': 1000 * float(np.percentile(ages, 50)),
-                   'p95': 1000 * float(np.percentile(ages, 95))},
         'peak_rss_mb': resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         'rss_growth_mb': rss_growth(timeline.rss_mb), 'seam_ratio': stats.seam_ratio,
     }
@@ -210,47 +285,6 @@ def _steady_from(finished: Sequence[int]) -> int:
     """Return the push after which the windows of warm-up are done."""
     ends = [i + 1 for i, count in enumerate(finished) if count]
     return ends[WARM_UP_WINDOWS - 1] if len(ends) >= WARM_UP_WINDOWS else len(finished)
-
-
-def camera_ages(seconds: Sequence[float], finished: Sequence[int], window_s: float,
-                maps_s: float, rate_hz: float, num_images: int) -> tuple[list[float], int]:
-    """
-    Play measured computing times against a camera on a virtual clock.
-
-    Parameters
-    ----------
-    seconds, finished : sequence
-        Computing time [s] and number of finished estimates of each push, whole windows, repeated
-        for as long as needed.
-    window_s, maps_s : float
-        Time for transformer and decoder, and for the maps, of one estimate [s]; a window goes
-        through the networks whole, then its maps follow one after the other.
-    rate_hz : float
-        Images a second.
-    num_images : int
-        Images the camera takes.
-
-    Returns
-    -------
-    ages : list of float
-        From the capture of a frame until its estimate is there [s].
-    drops : int
-        Images the pacer left out.
-
-    """
-    pacer, waiting, ages = Pacer(sum(seconds) / sum(finished)), deque(), []
-    free_at, push = 0.0, 0
-    for image in range(num_images):
-        now = image / rate_hz
-        if not pacer.admit(round(now * 1e9)):
-            continue
-        free_at = max(free_at, now) + seconds[push]
-        waiting.append(now)
-        for number in range(finished[push]):
-            done_at = free_at + finished[push] * window_s + (number + 1) * maps_s
-            ages.append(done_at - waiting.popleft())
-        push = (push + 1) % len(seconds)
-    return ages, pacer.drops
 
 
 def rss_mb() -> float:
@@ -282,7 +316,7 @@ def _table(figures: dict[str, dict], config: BenchConfig) -> Table:
     tasks = 'disparity and normals' if config.normals else 'disparity'
     working = next(iter(figures.values()))['working_size'] if figures else (0, 0)
     table = Table(title=f'{config.width}x{config.height} in and out, {tasks} at '
-                        f'{working[0]}x{working[1]}; ms a frame; age at {CAMERA_HZ:g} Hz',
+                        f'{working[0]}x{working[1]}; ms a frame; age [ms] at {CAMERA_HZ:g} Hz',
                   box=SIMPLE_HEAD, collapse_padding=True)
     for name in ('preset', 'fps', 'all', 'enc', 'dit', 'dec', 'maps', 'age p50', 'p95', 'MB',
                  '+MB', 'seam'):
@@ -292,7 +326,7 @@ def _table(figures: dict[str, dict], config: BenchConfig) -> Table:
         age = row['age_ms']
         table.add_row(preset, f'{row["fps"]:.1f}',
                       *(_number(n, '.0f') for n in (row['ms_per_frame'], *stages)),
-                      f'{age["p50"] / 1000:.1f} s', f'{age["p95"] / 1000:.1f} s',
+                      _number(age['p50'], '.0f'), _number(age['p95'], '.0f'),
                       _number(row['peak_rss_mb'], '.0f'), _number(row['rss_growth_mb'], '.0f'),
                       _number(row['seam_ratio'], '.2f'))
     return table
