@@ -107,11 +107,6 @@ class FoldedBlock(nn.Module):
         wide = self.activate(normed, self.widen)
         return _gated(hidden, self.narrow(wide), ff_gate), kept
 
-    def keys_values(self, hidden: torch.Tensor, modulation: torch.Tensor) -> torch.Tensor:
-        """Return keys, not yet rotated, and values of (B, N, D): (2, B, N, D)."""
-        normed = norm_for(self.qkv, hidden, self.eps, modulation[1], modulation[0])
-        return _kept(*self._query_key_value(normed), hidden.shape[1])
-
     def _self_attention(self, normed: torch.Tensor, rope: torch.Tensor, num_held: int,
                         past: torch.Tensor | None, num_kept: int) \
             -> tuple[torch.Tensor, torch.Tensor | None]:
@@ -342,17 +337,6 @@ class FoldedTransformer(nn.Module):
             return result.to(latents), kept
 
         return velocity
-
-    def keys(self, latents: torch.Tensor, rgb: torch.Tensor, timestep: torch.Tensor,
-             tasks: Sequence[str]) -> torch.Tensor:
-        """Return keys and values of latents that see each other only, (L, 2, B, N, D)."""
-        hidden, kept = self._tokens(latents, self.embed_rgb(rgb)), []
-        blocks, rope = self.modulation(float(timestep)).blocks, self.window_rope(rgb)
-        rows = [self.tasks.index(task) for task in tasks]
-        for index, block in enumerate(self.blocks[:-1]):
-            hidden, found = block(hidden, blocks[index], rope, rows, 0, None, hidden.shape[1])
-            kept.append(found)
-        return torch.stack([*kept, self.blocks[-1].keys_values(hidden, blocks[-1])])
 
 
 def _kept(query_key: torch.Tensor, value: torch.Tensor, num_tokens: int) -> torch.Tensor:

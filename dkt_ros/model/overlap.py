@@ -12,10 +12,6 @@ that step's level, not the states that led to the result. Where the flow is stra
 model of one step, that is the same.
 
 `align`: each window by itself; `dkt_ros.model.aligned` fits them to each other as pictures.
-
-With one step the overlap carries clean latents, which no step has seen: `cache` then takes the
-keys of the clean overlap from a pass of its own, in which the overlap sees itself only. That
-equals, to rounding, `recompute` where no old latent sees a new one.
 """
 from __future__ import annotations
 
@@ -121,29 +117,17 @@ class CachedOverlap(Overlap):
         """Forget the past."""
         self._pasts: list[torch.Tensor | None] = [None] * self._schedule.num_steps
         self._num_before = 0
-        self._clean: tuple[torch.Tensor, torch.Tensor] | None = None
 
     def denoise(self, rgb: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
         """Return the clean new latents, see `Overlap.denoise`."""
         schedule, latents = self._schedule, noise
         before, self._num_before = self._num_before, min(self._num_latents,
                                                          self._num_before + rgb.shape[2])
-        kept = self._num_before if schedule.num_steps > 1 else 0
-        velocity = self._network.velocity_after(rgb, self._tasks, before, kept)
+        velocity = self._network.velocity_after(rgb, self._tasks, before, self._num_before)
         for step, timestep in enumerate(schedule.timesteps):
             found, self._pasts[step] = velocity(latents, timestep, self._pasts[step])
             latents = euler_step(latents, found, schedule.sigmas[step], schedule.sigmas[step + 1])
-        if self._num_latents and schedule.num_steps == 1:
-            self._keep_clean(rgb, latents)
         return latents
-
-    def _keep_clean(self, *new: torch.Tensor) -> None:
-        """Store the keys of the clean overlap, given the RGB and the target of new latents."""
-        pairs = zip(self._clean, new, strict=True) if self._clean else ((part,) for part in new)
-        self._clean = tuple(torch.cat(pair, dim=2)[:, :, -self._num_latents:].clone()
-                            for pair in pairs)
-        rgb, latents = self._clean
-        self._pasts = [self._network.keys(latents, rgb, self._schedule.timesteps[0], self._tasks)]
 
 
 def open_overlap(name: str, network: FoldedTransformer, tasks: Sequence[str],

@@ -247,13 +247,9 @@ def measure(pipeline: DKTPipeline, size: tuple[int, int], preset: str, steps: li
     coded = window.window_latents if plan.overlap == 'align' else new
     rows = []
     for count in steps:
-        # with one step the keys of the clean overlap need a pass of their own
-        times = {'encode': coded, 'dit': count, 'keys': int(count == 1), 'decode': coded,
-                 'rest': frames}
+        times = {'encode': coded, 'dit': count, 'decode': coded, 'rest': frames}
         stages, floors = ({name: 1e3 * times[name] * found[name] / frames / scale
                            for name in found} for found, scale in ((seconds, 1), (work, peak)))
-        for parts in (stages, floors):
-            parts['dit'] += parts.pop('keys', 0.0)
         busy = sum(stages.values()) * frames
         # what the joint windows of `faithful` give is there at the end of the clip only
         age = (frames - 1) / CAMERA_HZ * 1e3 + busy
@@ -358,9 +354,9 @@ def _fold_table(figures: dict) -> Table:
 
 
 def _overlap_table(figures: dict) -> Table:
-    table = Table(title='one step of a live window, its overlap recomputed and in a cache; keys: '
-                        'what a model of one step adds to the latter', **COMPACT)
-    for name in ('size', 'preset', 'TFLOP', 'cache', 'keys', 'ms', 'cache', 'keys', 'ratio'):
+    table = Table(title='one step of a live window, its overlap recomputed and in a cache',
+                  **COMPACT)
+    for name in ('size', 'preset', 'TFLOP', 'cache', 'ms', 'cache', 'ratio'):
         table.add_column(name, justify='right', no_wrap=True)
     for row in figures['overlap']:
         table.add_row('x'.join(map(str, row['size'])), row['preset'],

@@ -138,9 +138,9 @@ def stage_calls(parts: list[Branch], plan: Plan) -> dict[str, Call]:
 
 
 def _network_calls(parts: list[Branch], plan: Plan, size: tuple[int, int]) -> dict[str, Call]:
-    """Return one evaluation and, with a cache, the pass that fills it from clean latents."""
+    """Return one evaluation."""
     window, timestep = plan.window, torch.tensor(1000.0)
-    evaluate, fill = [], []
+    evaluate = []
     for part in parts:
         shape = (1, part.vae.config.z_dim, window.window_latents, *size)
         for network, tasks in part.networks:
@@ -151,12 +151,10 @@ def _network_calls(parts: list[Branch], plan: Plan, size: tuple[int, int]) -> di
                 evaluate.append(_bound(network.velocity(rgb, tasks, held), rgb, timestep))
                 continue
             old, new = rgb.split([window.overlap_latents, window.new_latents], dim=2)
-            past = network.keys(old, old, timestep, tasks)
+            _, past = network.velocity_after(old, tasks, 0, old.shape[2])(old, timestep, None)
             velocity = network.velocity_after(new, tasks, old.shape[2], old.shape[2])
             evaluate.append(_bound(velocity, new, timestep, past))
-            fill.append(_bound(network.keys, old, old, timestep, tasks))
-    calls = {'dit': _all(evaluate)}
-    return calls | ({'keys': _all(fill)} if fill else {})
+    return {'dit': _all(evaluate)}
 
 
 def _bound(function: Callable, *arguments: object) -> Call:
@@ -211,8 +209,8 @@ def compare_overlap(pipeline: DKTPipeline, size: tuple[int, int], window: Window
     Returns
     -------
     dict
-        `tflop` and `step_ms`, each (recompute, cache, keys): the keys are what a model of one
-        step adds. `ratio`, cache over recompute: the median over the rounds.
+        `tflop` and `step_ms`, each (recompute, cache). `ratio`, cache over recompute: the median
+        over the rounds.
 
     """
     plans = [Plan(window, size[1], size[0], overlap) for overlap in ('recompute', 'cache')]
@@ -220,8 +218,7 @@ def compare_overlap(pipeline: DKTPipeline, size: tuple[int, int], window: Window
 
     def calls_of(without_memory: bool) -> list[Call]:
         parts = branches(pipeline, without_memory)
-        first, second = (_network_calls(parts, plan, latent) for plan in plans)
-        return [first['dit'], second['dit'], second['keys']]
+        return [_network_calls(parts, plan, latent)['dit'] for plan in plans]
 
     counted = calls_of(without_memory=True)
     for call in counted:
@@ -230,7 +227,7 @@ def compare_overlap(pipeline: DKTPipeline, size: tuple[int, int], window: Window
     times = seconds_in_turn(calls_of(without_memory=False), pipeline.vae.device, repeats)
     return {'size': list(size), 'tflop': [flops / 1e12 for flops in work],
             'step_ms': [1e3 * statistics.median(found) for found in times],
-            'ratio': statistics.median(b / a for a, b in zip(*times[:2], strict=True))}
+            'ratio': statistics.median(b / a for a, b in zip(*times, strict=True))}
 
 
 def past_bytes(pipeline: DKTPipeline, plan: Plan) -> int:

@@ -109,9 +109,7 @@ def _step(pipeline: DKTPipeline, preset: str, size: tuple[int, int], rows: Seque
     if overlap != 'cache':
         held = 0 if overlap == 'align' else before
         return StepGraph(pipeline.folded(), (window, *size), rows, held)
-    has_steps = pipeline.config.default_num_inference_steps > 1
-    return StepGraph(pipeline.folded(), (window - before, *size), rows, 0, before,
-                     before if has_steps else 0)
+    return StepGraph(pipeline.folded(), (window - before, *size), rows, 0, before, before)
 
 
 @torch.no_grad()
