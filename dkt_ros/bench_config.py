@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dkt_ros.config import ATTENTIONS, EXECUTIONS, OVERLAPS, PRECISIONS, StreamConfig
+from dkt_ros.config import ATTENTIONS, EXECUTIONS, OVERLAP_CHOICES, PRECISIONS, StreamConfig
 from dkt_ros.options import Config, option
 
 SHAPES = ('1.3b', '14b')
@@ -28,7 +28,7 @@ class BenchModelConfig(Config):
     stages: bool = option(True, 'Time the stages of a frame; without them only what folding '
                           'takes off a step.')
     overlap: str = option(StreamConfig.overlap, 'How a live window knows the one before.',
-                          choices=OVERLAPS)
+                          choices=OVERLAP_CHOICES)
     attention: str = option('auto', "Torch's kernel for self-attention.", choices=ATTENTIONS)
     decoder: str = option('', "File of a small decoder in TAEHV's layout to decode with.")
     normals: str = option('', 'Time a model for normals beside it: a folder, or with a shape '

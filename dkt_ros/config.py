@@ -27,6 +27,7 @@ PRESETS = {
     'long': (6, 1),
 }
 OVERLAPS = ('recompute', 'cache', 'renoise', 'align')
+OVERLAP_CHOICES = ('auto', *OVERLAPS)
 
 
 @dataclass(frozen=True)
@@ -46,12 +47,13 @@ class StreamConfig(Config):
     overlap_latents: int = option(-1, 'Latents of a window that the one before has too; -1 takes '
                                   'what the preset says.', minimum=-1, maximum=63,
                                   read_only=True)
-    overlap: str = option('recompute', 'How a window knows the latents before it: `recompute` '
+    overlap: str = option('auto', 'How a window knows the latents before it: `recompute` '
                           'runs them through the network again, `cache` keeps their keys and '
-                          'values, which is faster and needs more memory. For comparison: '
+                          'values, which is faster and needs more memory; `auto` takes what the '
+                          'model folder says, or `recompute`. For comparison: '
                           '`renoise` makes them noisy anew at each step, `align` fits windows '
                           'that know nothing of each other by scale and shift.',
-                          choices=OVERLAPS, read_only=True)
+                          choices=OVERLAP_CHOICES, read_only=True)
     decoder: str = option('', "File of a small decoder in TAEHV's layout that decodes instead of "
                           'the VAE; empty for none.', read_only=True)
     max_gap_s: float = option(1.0, 'A longer gap between two frames starts a new stream [s].',

@@ -29,8 +29,8 @@ def rows_of(folder: Path) -> list[dict]:
 
 def is_exact(settings: dict) -> bool:
     """Return whether a run computed what the model says: no cache, no float8, its own decoder."""
-    return (settings.get('overlap', 'recompute') == 'recompute' and not settings.get('decoder')
-            and settings.get('precision') != 'float8')
+    return (settings.get('overlap', 'auto') in ('auto', 'recompute')
+            and not settings.get('decoder') and settings.get('precision') != 'float8')
 
 
 def explanation(row: dict) -> str:

@@ -232,6 +232,21 @@ def test_a_stream_and_the_pipeline_have_the_option(steps):
     assert np.abs(maps['cache'] - maps['recompute']).max() > 5e-5
 
 
+def test_auto_takes_what_the_model_folder_says():
+    frames, maps = toy_frames(17), {}
+    for stored in ('recompute', 'cache'):
+        pipeline = toy_pipeline(1, 'gaussian')
+        pipeline.register_to_config(default_overlap=stored)
+        for name in ('auto', stored):
+            live = DKTStream(pipeline, StreamConfig(overlap=name))
+            estimates = [e for frame in frames for e in live.push(frame)]
+            maps[stored, name] = np.stack([e.disparity for e in estimates])
+        np.testing.assert_array_equal(maps[stored, 'auto'], maps[stored, stored])
+        offline = pipeline(np.stack([frame.rgb for frame in frames]), output_size='working')
+        np.testing.assert_allclose(offline.prediction, maps[stored, stored], atol=1e-5)
+    assert not np.array_equal(maps['cache', 'auto'], maps['recompute', 'auto'])
+
+
 def test_a_wrong_name_is_told():
     with pytest.raises(UserError, match="overlap is 'blend'; allowed: 'recompute', 'cache'"):
         open_overlap('blend', network_of(1), TASKS, schedule_of(1), 1)

@@ -94,7 +94,7 @@ class _Request:
     generator: torch.Generator | None
     noise: torch.Tensor | None
     keep_size: bool
-    overlap: str = 'recompute'
+    overlap: str = 'auto'
 
 
 class DKTPipeline(DiffusionPipeline):
@@ -120,6 +120,9 @@ class DKTPipeline(DiffusionPipeline):
     cpu_precision : str
         What precision `auto` is on a processor that has both: `bfloat16`, or `int8` for a model
         whose maps were measured in it.
+    default_overlap : str
+        How live windows overlap where that is `auto`: `recompute`, or `cache` for a model whose
+        maps were measured with it.
 
     Attributes
     ----------
@@ -138,13 +141,14 @@ class DKTPipeline(DiffusionPipeline):
                  scheduler: FlowMatchEulerDiscreteScheduler, prompt_rows: PromptRows,
                  default_num_inference_steps: int = 5, initial_noise: str = 'gaussian',
                  default_height: int = 480, default_width: int = 832,
-                 cpu_precision: str = 'bfloat16') -> None:
+                 cpu_precision: str = 'bfloat16', default_overlap: str = 'recompute') -> None:
         super().__init__()
         self.register_modules(transformer=transformer, vae=vae, scheduler=scheduler,
                               prompt_rows=prompt_rows)
         self.register_to_config(default_num_inference_steps=default_num_inference_steps,
                                 initial_noise=initial_noise, default_height=default_height,
-                                default_width=default_width, cpu_precision=cpu_precision)
+                                default_width=default_width, cpu_precision=cpu_precision,
+                                default_overlap=default_overlap)
         check_components(transformer, vae, prompt_rows, initial_noise)
         self.tiny_decoder: TinyDecoder | torch.nn.Module | None = None
         self.normals_model: DKTPipeline | None = None
@@ -239,6 +243,10 @@ class DKTPipeline(DiffusionPipeline):
         steps = num_inference_steps or self.config.default_num_inference_steps
         return flow_schedule(self.scheduler, steps, round_timesteps)
 
+    def overlap_of(self, name: str) -> str:
+        """Return how live windows overlap: what is given, or for `auto` what the model says."""
+        return self.config.default_overlap if name == 'auto' else name
+
     def folded(self) -> FoldedTransformer:
         """Return the network as it runs: the transformer folded now, unless it is already."""
         network = self.transformer
@@ -258,7 +266,7 @@ class DKTPipeline(DiffusionPipeline):
                  window_latents: int | None = None, overlap_latents: int | None = None,
                  generator: torch.Generator | None = None, noise: torch.Tensor | None = None,
                  output_size: str = 'input', output_type: str = 'np',
-                 overlap: str = 'recompute') -> DKTOutput:
+                 overlap: str = 'auto') -> DKTOutput:
         """
         Predict disparity or normals of a clip.
 
@@ -320,7 +328,7 @@ class DKTPipeline(DiffusionPipeline):
         if generator is not None:
             seed = int(torch.randint(2 ** 31, (), generator=generator, device=generator.device))
         stream = open_windows(self, (request.task,), request.shape, *working, request.steps, seed,
-                              overlap=request.overlap)
+                              overlap=self.overlap_of(request.overlap))
         results = []
         with self.progress_bar(total=len(request.frames)) as progress:
             for window in self._windows(stream, request.frames):

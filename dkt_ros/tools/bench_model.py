@@ -109,7 +109,8 @@ def run_bench_model(model: str | Path | None = None, shape: str | None = None,
     with console.status('timing'):
         for size, preset in cases if config.stages else ():
             reset_peak(device)
-            found = measure(pipeline, size, preset, steps, config.repeats, peak, config.overlap)
+            found = measure(pipeline, size, preset, steps, config.repeats, peak,
+                            pipeline.overlap_of(config.overlap))
             rows += [row | {'peak_gpu_mb': memory(device).get('peak_gpu_mb')} for row in found]
         figures |= memory(device)
         if config.reference:
@@ -334,8 +335,8 @@ def _options(figures: dict) -> str:
     settings = figures.get('settings', {})
     told = [text for name, text in (('normals', 'with normals by {}'), ('decoder', 'decoder {}'))
             if settings.get(name) for text in (text.format(Path(settings[name]).name),)]
-    if settings.get('overlap') == 'cache':
-        past = max((row['past_mb'] for row in figures['rows']), default=0.0)
+    past = max((row['past_mb'] for row in figures['rows']), default=0.0)
+    if past:
         told.append(f'overlap in a cache of at most {past:.0f} MB')
     return ''.join(f'; {text}' for text in told)
 

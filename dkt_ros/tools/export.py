@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from dkt_ros.config import OVERLAPS, PRESETS, StreamConfig
+from dkt_ros.config import OVERLAP_CHOICES, PRESETS, StreamConfig
 from dkt_ros.errors import RunError, UserError
 from dkt_ros.model.causal_vae import spatial_ratio
 from dkt_ros.model.checks import check_choice
@@ -51,8 +51,7 @@ def run_export(model: str | Path, *, onnx: bool, tensorrt: bool, preset: str,
     out : Path
         Where ONNX graphs go; engines go to the cache that `execution: tensorrt` reads.
     overlap : str
-        One of `OVERLAPS`; with `cache` the step has keys and values as inputs, with several steps
-        as outputs too.
+        One of `OVERLAP_CHOICES`; with `cache` the step has keys and values as inputs and outputs.
     console : Console, optional
         For progress.
 
@@ -70,7 +69,7 @@ def run_export(model: str | Path, *, onnx: bool, tensorrt: bool, preset: str,
     if not (onnx or tensorrt):
         raise UserError('nothing is asked for; give --onnx, --tensorrt or both')
     check_choice('preset', preset, tuple(PRESETS))
-    check_choice('overlap', overlap, OVERLAPS)
+    check_choice('overlap', overlap, OVERLAP_CHOICES)
     console, folder = console or Console(), resolve_model(model)
     figures = {**provenance(folder, {'preset': preset}), 'graphs': [], 'engines': []}
     if onnx:
@@ -106,6 +105,7 @@ def _rows(pipeline: DKTPipeline, tasks: Sequence[str] | None) -> list[int]:
 def _step(pipeline: DKTPipeline, preset: str, size: tuple[int, int], rows: Sequence[int],
           overlap: str) -> StepGraph:
     window, before = PRESETS[preset]
+    overlap = pipeline.overlap_of(overlap)
     if overlap != 'cache':
         held = 0 if overlap == 'align' else before
         return StepGraph(pipeline.folded(), (window, *size), rows, held)

@@ -9,7 +9,7 @@ import typer
 from dkt_ros.bench_config import SHAPES, BenchModelConfig
 from dkt_ros.config import (
     ATTENTIONS,
-    OVERLAPS,
+    OVERLAP_CHOICES,
     PRECISIONS,
     PRESETS,
     DepthNodeConfig,
@@ -86,7 +86,7 @@ def bench_model(
         help='Time encode, DiT and decode; without, only one step before and after folding.',
     )] = BenchModelConfig.stages,
     overlap: Annotated[str, typer.Option(
-        help=f'How a live window knows the one before: {", ".join(OVERLAPS)}.',
+        help=f'How a live window knows the one before: {", ".join(OVERLAP_CHOICES)}.',
     )] = BenchModelConfig.overlap,
     attention: Annotated[str, typer.Option(
         help=f"Torch's kernel for self-attention: {', '.join(ATTENTIONS)}.",
@@ -130,7 +130,7 @@ def export(
     tasks: Annotated[str | None, typer.Option(
         help="Tasks of a batch, with commas between; all of the model's if not given.")] = None,
     overlap: Annotated[str, typer.Option(
-        help=f'How a window knows the one before: {", ".join(OVERLAPS)}.',
+        help=f'How a window knows the one before: {", ".join(OVERLAP_CHOICES)}.',
     )] = StreamConfig.overlap,
     out: Annotated[Path, typer.Option(help='Folder for the graphs.')] = Path('export_out'),
     json: Json = None,
