@@ -57,7 +57,7 @@ def test_every_cell_is_measured_once_and_kept(tmp_path):
     run_ablate(config, tmp_path, quiet(), figures)
     assert len(calls) == 4
     more = {**AXES, 'more': {'low': {'stream.preset': 'low_latency'},
-                             'as above': {'stream.preset': 'long', 'stream.overlap': 'recompute'}}}
+                             'as above': {'stream.preset': 'long', 'stream.overlap': 'auto'}}}
     run_ablate(AblateConfig(data='scenes', train=train, axes=more, seeds=(0, 1, 2)), tmp_path,
                quiet(), figures)
     assert calls[4:] == ['clips-stills-2', 'more-low']
