@@ -12,8 +12,10 @@ from dkt_ros.tools.report import (
     NORMAL_COLUMNS,
     TEMPORAL_COLUMNS,
     columns_table,
+    interval,
     markdown_table,
     rows_of,
+    sets_markdown,
 )
 
 SHOWN = 3
@@ -76,24 +78,19 @@ def markdown(result: dict) -> str:
         lines += ['## Over time', '', columns_table(
             [([source], row) for source, row in result['temporal'].items()], TEMPORAL_COLUMNS)]
     if np.isfinite(result['seam_ratio']):
+        spread = interval(result['seam_ratio_interval'], '.2f')
         lines += ['Change of disparity at seams of windows over that inside: '
-                  f'{result["seam_ratio"]:.2f} ({_range(result["seam_ratio_interval"], ".2f")}).',
-                  '']
+                  f'{result["seam_ratio"]:.2f} ({spread}).', '']
+    if result['sets']:
+        lines += ['## Each set alone', '', sets_markdown(result['sets'])]
     lines += ['## Intervals', '']
     for name, sources in result['intervals'].items():
         for source, row in sources.items():
-            lines.append(f'- {name}, {source}: MAE {_range(row["mae_m"], ".1f", 1000)} mm, '
-                         f'd1.05 {_range(row["delta_105"], ".3f")}')
+            lines.append(f'- {name}, {source}: MAE {interval(row["mae_m"], ".1f", 1000)} mm, '
+                         f'd1.05 {interval(row["delta_105"], ".3f")}')
     lines += ['', *(f'note: {note}' for note in result['notes']), '', '![plots](plots.png)', '',
               '## Best', '', '![best](best.png)', '', '## Worst', '', '![worst](worst.png)']
     return '\n'.join(lines) + '\n'
-
-
-def _range(interval: list[float], style: str, factor: float = 1.0) -> str:
-    if not np.isfinite(interval).all():
-        return 'unknown'
-    low, high = (format(value * factor, style) for value in interval)
-    return f'{low} to {high}'
 
 
 def page(result: dict, ranked: list[str], errors: dict[str, float]) -> str:
