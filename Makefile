@@ -50,7 +50,7 @@ eval:
 	$(RUN) dkt render --out "$(UNSEEN)" --config config/eval_unseen.yaml \
 		--num-scenes 20 --seed 1100000
 	$(RUN) dkt render --out "$(UNSEEN)-stereo" --config config/eval_unseen.yaml \
-		--num-scenes 30 --seed 1100020 --num-frames 3 --sensor stereo
+		--num-scenes 30 --seed 1100020 --num-frames 2 --sensor stereo
 	$(RUN) dkt scenes stats "$(EVAL_SCENES)"
 	$(RUN) $(EVAL) --out $(or $(OUT),eval_out)
 	$(RUN) $(EVAL) --out $(or $(OUT),eval_out)/frame_by_frame --preset image
