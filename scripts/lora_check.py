@@ -102,10 +102,8 @@ def published_key(key: str, names: dict[str, str], blocks: dict[str, str]) -> st
 
 def published_vae(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Name the tensors of a VAE as Wan 2.1's are; `convert_vae` is its inverse."""
-    levels = [key.split('.')[2] for key in state if key.startswith('decoder.up_blocks')]
-    places = {key.split('.')[4] for key in state if key.startswith('decoder.up_blocks.0.resnets')}
-    assert levels and places
-    renamed = {published_vae_key(key, len(places) + 1): value for key, value in state.items()}
+    blocks = {key.split('.')[4] for key in state if key.startswith('decoder.up_blocks.0.resnets')}
+    renamed = {published_vae_key(key, len(blocks) + 1): value for key, value in state.items()}
     assert convert_vae(renamed).keys() == state.keys()
     return renamed
 

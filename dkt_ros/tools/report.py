@@ -77,7 +77,14 @@ def interval(ends: list[float], style: str, factor: float = 1.0) -> str:
 
 def sets_screen(sets: dict) -> Table:
     """Return what each set says of clear things, for the screen."""
-    return _screen(*sets_rows(sets, SET_PIXELS[:1]), 'each set alone')
+    name, rows = SET_PIXELS[0], []
+    columns = [column for column in SHORT if column[0] in SCREEN]
+    for title, scores in sets.items():
+        rows += [[title, source, *(_number(row[key], factor, style)
+                                   for key, _, factor, style in columns)]
+                 for source, row in scores.get(name, {}).items()]
+    return _screen(['set', 'source', *(column[1] for column in columns)], rows,
+                   f'each set alone, pixels {name}')
 
 
 def sets_markdown(sets: dict) -> str:
