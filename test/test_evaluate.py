@@ -47,6 +47,32 @@ def test_figures(tmp_path):
                                                                                abs=1e-5)
 
 
+def test_several_folders_are_one_evaluation_and_each_alone(tmp_path):
+    alone = evaluate(tmp_path)
+    assert alone['sets'] == {}
+    make_scene(tmp_path / 'far' / 'scenes' / 'a', 5)
+    text, folders = io.StringIO(), [tmp_path / 'scenes', tmp_path / 'far' / 'scenes']
+
+    def depth_of(frame):
+        return truth_of(frame) + np.float32(0.02 if len(seen) <= 10 else 0.05)
+
+    seen = []
+    fake = FakePerception(lambda frame: (seen.append(frame), depth_of(frame))[1])
+    both = run_evaluate(folders, perception=fake, out=tmp_path / 'out',
+                        console=Console(file=text, width=200))
+    assert both['scenes'] == 3 and len(both['per_scene']) == 3
+    assert list(both['sets']) == ['scenes', 'scenes-2']  # two folders of one name
+    near, far = (part['transparent']['dkt']['mae_m'] for part in both['sets'].values())
+    assert (near, far) == (pytest.approx(0.02, abs=1e-5), pytest.approx(0.05, abs=1e-5))
+    assert both['transparent']['dkt']['mae_m'] == pytest.approx((2 * near + far) / 3)
+    for key in ('normals', 'temporal', 'intervals'):
+        np.testing.assert_equal(both['sets']['scenes'][key], alone[key])
+    assert 'each set alone' in text.getvalue() and 'scenes-2' in text.getvalue()
+    lines = (tmp_path / 'out' / 'evaluation.md').read_text()
+    assert '| scenes (2) | transparent | dkt | 20.0 (20.0 to 20.0) | 1.000' in lines
+    assert '| scenes-2 | object | dkt |' in lines and '| scenes-2 | - | truth |' in lines
+
+
 def test_files(tmp_path):
     evaluate(tmp_path, out=tmp_path / 'out')
     names = {path.name for path in (tmp_path / 'out').iterdir()}

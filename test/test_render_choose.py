@@ -1,14 +1,17 @@
 """What the renderer draws: weights, what fits what, and the options that name them."""
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from dkt_ros.config import ObjectsConfig, RenderConfig
 from dkt_ros.errors import UserError
+from dkt_ros.tools.grasp_sim.solids import materials_of
 from dkt_ros.tools.render import run
 from dkt_ros.tools.render.worker import choose
 from dkt_ros.tools.render.worker.material_table import LIBRARY, LIQUIDS
+from dkt_ros.tools.render.worker.shapes import FAMILIES as TABLETOP
 from dkt_ros.tools.render.worker.shapes import GROUPS, VESSELS
 from dkt_ros.tools.render.worker.shapes import LIBRARY as FAMILIES
 
@@ -21,6 +24,18 @@ def test_every_family_has_materials_and_every_material_a_family():
     assert set(choose.COMMON) <= set(FAMILIES) | set(LIBRARY) | set(LIQUIDS)
     assert set(choose.POURED) <= set(VESSELS)
     assert {name for names in choose.POURED.values() for name in names} <= set(LIQUIDS)
+
+
+def test_unseen_things_are_none_that_training_may_have():
+    options = RenderConfig.from_yaml(
+        Path(__file__).parents[1] / 'config' / 'eval_unseen.yaml')
+    run.require_known(options)
+    assert set(options.objects.families) == set(FAMILIES) - set(TABLETOP)
+    trained = {name for family in TABLETOP for label in ('transparent', 'reflective', 'diffuse')
+               for name in materials_of(family, label, 'tabletop-v1')}
+    assert not set(options.material_weights) & (trained | {'frosted_glass'})
+    # A class for the first thing, or a misfit, would bring back what training has.
+    assert options.first_material == '' and options.objects.fitting == 1.0
 
 
 def test_a_group_shares_its_weight_among_its_members():

@@ -12,8 +12,10 @@ from dkt_ros.tools.report import (
     NORMAL_COLUMNS,
     TEMPORAL_COLUMNS,
     columns_table,
+    interval,
     markdown_table,
     rows_of,
+    sets_markdown,
 )
 
 SHOWN = 3
@@ -76,24 +78,19 @@ def markdown(result: dict) -> str:
         lines += ['## Over time', '', columns_table(
             [([source], row) for source, row in result['temporal'].items()], TEMPORAL_COLUMNS)]
     if np.isfinite(result['seam_ratio']):
+        spread = interval(result['seam_ratio_interval'], '.2f')
         lines += ['Change of disparity at seams of windows over that inside: '
-                  f'{result["seam_ratio"]:.2f} ({_range(result["seam_ratio_interval"], ".2f")}).',
-                  '']
+                  f'{result["seam_ratio"]:.2f} ({spread}).', '']
+    if result['sets']:
+        lines += ['## Each set alone', '', sets_markdown(result['sets'])]
     lines += ['## Intervals', '']
     for name, sources in result['intervals'].items():
         for source, row in sources.items():
-            lines.append(f'- {name}, {source}: MAE {_range(row["mae_m"], ".1f", 1000)} mm, '
-                         f'd1.05 {_range(row["delta_105"], ".3f")}')
+            lines.append(f'- {name}, {source}: MAE {interval(row["mae_m"], ".1f", 1000)} mm, '
+                         f'd1.05 {interval(row["delta_105"], ".3f")}')
     lines += ['', *(f'note: {note}' for note in result['notes']), '', '![plots](plots.png)', '',
               '## Best', '', '![best](best.png)', '', '## Worst', '', '![worst](worst.png)']
     return '\n'.join(lines) + '\n'
-
-
-def _range(interval: list[float], style: str, factor: float = 1.0) -> str:
-    if not np.isfinite(interval).all():
-        return 'unknown'
-    low, high = (format(value * factor, style) for value in interval)
-    return f'{low} to {high}'
 
 
 def page(result: dict, ranked: list[str], errors: dict[str, float]) -> str:
@@ -113,34 +110,40 @@ def write_plots(path: Path, result: dict) -> None:
     """Draw MAE and delta_1.05 by class and source with intervals, and the scenes' errors."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
-    figure = Figure(figsize=(15, 5), layout='constrained')
+    figure = Figure(figsize=(20 if result['sets'] else 15, 5), layout='constrained')
     FigureCanvasAgg(figure)
-    axes = figure.subplots(1, 3)
-    for axis, metric, factor, label in ((axes[0], 'mae_m', 1000, 'MAE [mm]'),
-                                        (axes[1], 'delta_105', 1, 'delta 1.05')):
-        _bars(axis, result, metric, factor)
-        axis.set_ylabel(label)
+    axes = figure.subplots(1, 4 if result['sets'] else 3)
+    classes = {name: (result, name) for name in PLOTTED if name in result}
+    _bars(axes[0], classes, 'mae_m', 1000, 'MAE [mm]')
+    _bars(axes[1], classes, 'delta_105', 1, 'delta 1.05')
     _cumulative(axes[2], result)
+    if result['sets']:
+        name = PLOTTED[0]
+        _bars(axes[3], {title: (part, name) for title, part in result['sets'].items()
+                        if name in part}, 'mae_m', 1000, f'MAE, pixels {name} [mm]')
     figure.legend(*axes[0].get_legend_handles_labels(), loc='outside lower center', ncols=8)
     figure.suptitle(title(result))
     figure.savefig(path, dpi=110)
 
 
-def _bars(axis, result: dict, metric: str, factor: float) -> None:
-    classes = [name for name in PLOTTED if name in result]
-    sources = list(dict.fromkeys(source for name in classes for source in result[name]))
+def _bars(axis, groups: dict[str, tuple[dict, str]], metric: str, factor: float,
+          label: str) -> None:
+    """Draw a group of bars, one a source, for each title: a summary and its class of pixels."""
+    rows = {group: part[name] for group, (part, name) in groups.items()}
+    sources = list(dict.fromkeys(source for row in rows.values() for source in row))
     width = 0.8 / max(len(sources), 1)
     for place, source in enumerate(sources):
-        values, low, high = (np.full(len(classes), np.nan) for _ in range(3))
-        for index, name in enumerate(classes):
-            if source in result[name]:
-                values[index] = result[name][source][metric] * factor
+        values, low, high = (np.full(len(groups), np.nan) for _ in range(3))
+        for index, (group, (part, name)) in enumerate(groups.items()):
+            if source in rows[group]:
+                values[index] = rows[group][source][metric] * factor
                 low[index], high[index] = np.multiply(
-                    result['intervals'][name][source][metric], factor)
+                    part['intervals'][name][source][metric], factor)
         around = np.clip([values - low, high - values], 0, None)
-        axis.bar(np.arange(len(classes)) + (place - (len(sources) - 1) / 2) * width, values, width,
+        axis.bar(np.arange(len(groups)) + (place - (len(sources) - 1) / 2) * width, values, width,
                  yerr=np.nan_to_num(around), capsize=2, label=source)
-    axis.set_xticks(range(len(classes)), classes)
+    axis.set_xticks(range(len(groups)), list(groups))
+    axis.set_ylabel(label)
 
 
 def _cumulative(axis, result: dict) -> None:

@@ -26,7 +26,7 @@ from dkt_ros.tools.eval_report import title, write_report
 from dkt_ros.tools.infer import load_perception
 from dkt_ros.tools.perceive import RunStats
 from dkt_ros.tools.protocols import PROTOCOLS
-from dkt_ros.tools.report import rich_table
+from dkt_ros.tools.report import rich_table, sets_screen
 from dkt_ros.tools.scoring import (
     METRICS,
     NORMAL_METRICS,
@@ -40,7 +40,7 @@ CLASSICAL = ('filled', *FILLERS)
 BASELINES = (*CLASSICAL, *METHODS)
 
 
-def run_evaluate(data: str | Path, *, model: str | Path = 'dkt-tiny',
+def run_evaluate(data: str | Path | Sequence[Path], *, model: str | Path = 'dkt-tiny',
                  protocol: str = 'affine-sensor', out: str | Path | None = None,
                  baselines: Sequence[str] = ('filled',), config: PerceptionConfig | None = None,
                  device: str = 'auto', max_scenes: int | None = None, repeat: int | None = None,
@@ -51,9 +51,10 @@ def run_evaluate(data: str | Path, *, model: str | Path = 'dkt-tiny',
 
     Parameters
     ----------
-    data, model : str or Path
-        A folder of scenes, one scene, or a known data set or a part of it; a bundled model or a
-        model folder.
+    data : str, Path or sequence of Path
+        A folder of scenes, one scene, or a known data set or a part of it; several are told apart.
+    model : str or Path
+        A bundled model or a model folder.
     protocol : str
         One of `PROTOCOLS`.
     out : str or Path, optional
@@ -63,7 +64,7 @@ def run_evaluate(data: str | Path, *, model: str | Path = 'dkt-tiny',
     config, device : PerceptionConfig, str
         Preset, working size, anchor, source of normals; 'auto', 'cpu', 'cuda' or 'cuda:N'.
     max_scenes, max_frames, repeat : int, optional
-        Fewer scenes; fewer frames of each; how often a still is shown.
+        Fewer scenes of each folder; fewer frames of each; how often a still is shown.
     baseline_models : str or Path, optional
         Folder with a folder of weights for each method.
     console : rich.console.Console, optional
@@ -76,12 +77,15 @@ def run_evaluate(data: str | Path, *, model: str | Path = 'dkt-tiny',
     dict
         Means over the scenes by class, then by source; `normals` likewise; `temporal` by source;
         `seam_ratio`; the 95 % intervals of all of these (bootstrap over `interval_unit`);
-        `per_scene`; version, model hash, machine, settings and seed.
+        `per_scene`; `sets`, the same for each folder if there are several; version, model hash,
+        machine, settings and seed.
 
     """
     console, config = console or Console(), _config_for(protocol, config or PerceptionConfig())
     _check_baselines(baselines)
-    clips = _open_clips(Path(data), max_scenes, repeat)
+    folders = [Path(data)] if isinstance(data, (str, Path)) else list(data)
+    sets = _open_sets(folders, max_scenes, repeat)
+    clips = [clip for members in sets.values() for clip in members]
     folder = None if perception is not None else resolve_model(model)
     methods = _load_methods(baselines, baseline_models, device)
     if perception is None:
@@ -93,11 +97,12 @@ def run_evaluate(data: str | Path, *, model: str | Path = 'dkt-tiny',
     for clip in track(clips, 'evaluating', console=console, transient=True):
         perception.reset('a new scene')
         results[_new_name(clip.name, results)] = evaluate_clip(clip, perception, task, stats)
-    settings = {'protocol': protocol, 'data': str(data), 'device': device,
+    settings = {'protocol': protocol, 'data': ', '.join(map(str, folders)), 'device': device,
                 'baselines': list(baselines), **config.to_dict()}
     result = {**provenance(folder, settings, config.stream.seed), 'protocol': protocol,
               'scenes': len(results), **stats.summary(),
-              **summarise(results, config.stream.seed), 'notes': _notes(clips)}
+              **summarise(results, config.stream.seed),
+              'sets': _by_set(results, sets, config.stream.seed), 'notes': _notes(clips)}
     _tell(console, result, results, out)
     return result
 
@@ -129,6 +134,18 @@ def summarise(results: dict[str, ClipResult], seed: int) -> dict:
         'seam_ratio_interval': bootstrap_interval(seams, seed), 'per_scene': tables}
 
 
+def _by_set(results: dict[str, ClipResult], sets: dict[str, list[Clip]], seed: int) -> dict:
+    """Return what `summarise` says of each folder; nothing where there is one only."""
+    if len(sets) == 1:
+        return {}
+    items, found = iter(results.items()), {}
+    for name, clips in sets.items():  # results stand in the order of the clips
+        members = dict(itertools.islice(items, len(clips)))
+        found[name] = {'scenes': len(members), **summarise(members, seed)}
+        del found[name]['per_scene']
+    return found
+
+
 def _by_source(rows: list[dict]) -> dict[str, dict[str, list[float]]]:
     sources = dict.fromkeys(source for row in rows for source in row)
     return {source: {metric: [row[source][metric] for row in rows if source in row]
@@ -153,6 +170,8 @@ def _new_name(name: str, taken: dict) -> str:
 def _tell(console: Console, result: dict, results: dict[str, ClipResult],
           out: str | Path | None) -> None:
     console.print(rich_table(result, title(result)))
+    if result['sets']:
+        console.print(sets_screen(result['sets']))
     for note in result['notes']:
         console.print(f'note: {note}', style='yellow', highlight=False)
     if out is not None:
@@ -194,6 +213,15 @@ def _check_baselines(baselines: Sequence[str]) -> None:
     for name in baselines:
         if name not in BASELINES:
             raise UserError(f'baseline is {name!r}; allowed: {", ".join(BASELINES)}')
+
+
+def _open_sets(folders: Sequence[Path], max_scenes: int | None,
+               repeat: int | None) -> dict[str, list[Clip]]:
+    sets: dict[str, list[Clip]] = {}
+    for folder in folders:
+        name = _new_name(folder.resolve().name, sets)
+        sets[name] = _open_clips(folder, max_scenes, repeat)
+    return sets
 
 
 def _open_clips(data: Path, max_scenes: int | None, repeat: int | None) -> list[Clip]:

@@ -17,6 +17,9 @@ NORMAL_COLUMNS = (('mean_deg', 'mean deg', 1.0, '.1f'), ('median_deg', 'median d
 TEMPORAL_COLUMNS = (('opw_cm', 'OPW cm', 1.0, '.2f'), ('tae_percent', 'TAE %', 1.0, '.2f'),
                     ('scale_std', 'scale std', 1.0, '.4f'))
 MISSING = '-'
+HEADS = ['set', 'pixels', 'source']
+SET_PIXELS = ('transparent', 'reflective', 'diffuse', 'background')
+"""What is told of each set of an evaluation of several."""
 SCREEN = ('mae_m', 'rel', 'delta_105', 'delta_125', 'coverage', 'median_bias_m',
           'mae_seen_m')
 """The metrics that fit beside each other in 80 columns."""
@@ -47,7 +50,56 @@ def table_rows(scores: dict[str, dict[str, dict[str, float]]],
 
 def rich_table(scores: dict, title: str, metrics: tuple[str, ...] | None = SCREEN) -> Table:
     """Return a table for the screen; a line under each class."""
-    header, rows = table_rows(scores, metrics)
+    return _screen(*table_rows(scores, metrics), title)
+
+
+def sets_rows(sets: dict, pixels: tuple[str, ...]) -> tuple[list[str], list[list[str]]]:
+    """Return the header and the rows of a table of sets, each figure with its interval."""
+    header, rows = [*HEADS, 'MAE mm', 'd1.05'], []
+    for title, scores in sets.items():
+        for name in (name for name in pixels if name in scores):
+            for source, row in scores[name].items():
+                spread = scores['intervals'][name][source]
+                rows.append([f'{title} ({scores["scenes"]})', name, source, *(
+                    f'{_number(row[key], factor, style)} ({interval(spread[key], style, factor)})'
+                    for key, factor, style in (('mae_m', 1000.0, '.1f'),
+                                               ('delta_105', 1.0, '.3f')))])
+    return header, rows
+
+
+def interval(ends: list[float], style: str, factor: float = 1.0) -> str:
+    """Return a 95 % interval as text; `unknown` where there was too little to resample."""
+    if any(end != end for end in ends):
+        return 'unknown'
+    low, high = (format(end * factor, style) for end in ends)
+    return f'{low} to {high}'
+
+
+def sets_screen(sets: dict) -> Table:
+    """Return what each set says of clear things, for the screen."""
+    name, rows = SET_PIXELS[0], []
+    columns = [column for column in SHORT if column[0] in SCREEN]
+    for title, scores in sets.items():
+        rows += [[title, source, *(_number(row[key], factor, style)
+                                   for key, _, factor, style in columns)]
+                 for source, row in scores.get(name, {}).items()]
+    return _screen(['set', 'source', *(column[1] for column in columns)], rows,
+                   f'each set alone, pixels {name}')
+
+
+def sets_markdown(sets: dict) -> str:
+    """Return what each set says in Markdown: depth, then normals of things, then steadiness."""
+    normals = [([title, 'object', source], row) for title, scores in sets.items()
+               for source, row in scores['normals'].get('object', {}).items()]
+    temporal = [([title, '-', source], row) for title, scores in sets.items()
+                for source, row in scores['temporal'].items()]
+    parts = [markdown_lines(*sets_rows(sets, SET_PIXELS))]
+    parts += [columns_table(rows, columns) for rows, columns in (
+        (normals, NORMAL_COLUMNS), (temporal, TEMPORAL_COLUMNS)) if rows]
+    return '\n'.join(parts)
+
+
+def _screen(header: list[str], rows: list[list[str]], title: str) -> Table:
     table = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for index, name in enumerate(header):
         table.add_column(name, justify='left' if index < 2 else 'right', no_wrap=True)
@@ -60,7 +112,11 @@ def rich_table(scores: dict, title: str, metrics: tuple[str, ...] | None = SCREE
 
 def markdown_table(scores: dict, metrics: tuple[str, ...] | None = None) -> str:
     """Return the same table in Markdown."""
-    header, rows = table_rows(scores, metrics)
+    return markdown_lines(*table_rows(scores, metrics))
+
+
+def markdown_lines(header: list[str], rows: list[list[str]]) -> str:
+    """Return a table of texts in Markdown."""
     lines = [header, ['---'] * len(header), *rows]
     return '\n'.join('| ' + ' | '.join(line) + ' |' for line in lines) + '\n'
 
@@ -74,13 +130,10 @@ def rows_of(table: dict) -> list[tuple[list[str], dict[str, float]]]:
 def columns_table(rows: list[tuple[list[str], dict[str, float]]],
                   columns: tuple[tuple[str, str, float, str], ...]) -> str:
     """Return rows (names, figures) in Markdown; `columns` as in `SHORT`."""
-    names = ['pixels', 'source'][-len(rows[0][0]):]
-    lines = [[*names, *(title for _, title, _, _ in columns)]]
-    lines.append(['---'] * len(lines[0]))
-    for head, row in rows:
-        lines.append([*head, *(_number(row.get(key), factor, style)
-                               for key, _, factor, style in columns)])
-    return '\n'.join('| ' + ' | '.join(line) + ' |' for line in lines) + '\n'
+    names = HEADS[-len(rows[0][0]):]
+    return markdown_lines([*names, *(title for _, title, _, _ in columns)], [
+        [*head, *(_number(row.get(key), factor, style) for key, _, factor, style in columns)]
+        for head, row in rows])
 
 
 def _number(value: float | None, factor: float, style: str) -> str:

@@ -20,7 +20,9 @@ from dkt_ros.verbs.common import (
 
 
 def evaluate(
-    data: Annotated[Path, typer.Option(help='Folder of scenes, or of a data set.')],
+    data: Annotated[list[Path], typer.Option(
+        help='Folder of scenes, or of a data set; may be given several times: each is also '
+        'reported alone.')],
     model: Model = DepthNodeConfig.model,
     protocol: Annotated[str, typer.Option(
         help='Where scale and shift come from: affine-sensor, affine-sensor-oracle, affine-gt or '
@@ -33,7 +35,7 @@ def evaluate(
     out: Out = Path('eval_out'),
     preset: Preset = None,
     max_scenes: Annotated[int | None, typer.Option(
-        '--scenes', min=1, help='Take the first scenes only.')] = None,
+        '--scenes', min=1, help='Take the first scenes of each folder only.')] = None,
     frames: Annotated[int | None, typer.Option(
         min=1, help='Take the first frames of each scene only.')] = None,
     repeat: Annotated[int | None, typer.Option(
