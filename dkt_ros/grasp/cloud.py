@@ -12,7 +12,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from dkt_ros.grasp.config import ClusterConfig, GraspConfig, PlaneConfig, WorkspaceConfig
-from dkt_ros.grasp.segments import split
+from dkt_ros.grasp.segments import join, split
 
 CAMERA_UP = np.array([0.0, -1.0, -1.0]) / np.sqrt(2.0)
 """Up in the optical frame of an upright camera that looks down by 45 degrees."""
@@ -167,7 +167,8 @@ def transform(pose: np.ndarray, points: np.ndarray) -> np.ndarray:
 
 
 def find_things(points: np.ndarray, confidence: np.ndarray, viewpoint: np.ndarray,
-                is_whole: Callable[[np.ndarray], bool], config: GraspConfig) -> Things:
+                is_whole: Callable[[np.ndarray], bool],
+                is_gap: Callable[[np.ndarray], np.ndarray], config: GraspConfig) -> Things:
     """
     Cluster what rises above the support.
 
@@ -182,6 +183,8 @@ def find_things(points: np.ndarray, confidence: np.ndarray, viewpoint: np.ndarra
     is_whole : callable
         Says of the points of a cluster whether the workspace holds all of it; else it is only in
         the way.
+    is_gap : callable
+        Says of points (M, 3) where the camera looked through.
     config : GraspConfig
         Voxels and clusters.
 
@@ -198,7 +201,7 @@ def find_things(points: np.ndarray, confidence: np.ndarray, viewpoint: np.ndarra
     if grouped.any():
         normals[grouped] = _normals(points[grouped], viewpoint, config.voxel_m)
     if config.cluster.split:
-        raw = _parted(points, normals, raw, config)
+        raw = join(points, normals, _parted(points, normals, raw, config), config.voxel_m, is_gap)
     labels = _sorted_labels(points, raw, viewpoint, is_whole, config.cluster)
     known = labels > NOISE
     return Things(points[known], normals[known], confidence[known], labels[known])

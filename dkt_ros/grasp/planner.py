@@ -30,7 +30,7 @@ from dkt_ros.grasp.collision import Contacts, Obstacles
 from dkt_ros.grasp.completion import complete
 from dkt_ros.grasp.config import GraspConfig
 from dkt_ros.grasp.grasp import Grasp, Gripper, turn_between
-from dkt_ros.grasp.visibility import Visibility
+from dkt_ros.grasp.visibility import FREE, Visibility
 
 STAGES = ('input', 'finite', 'workspace', 'above_plane', 'voxels', 'objects', 'hypotheses',
           'reachable', 'in_width', 'collision_free', 'antipodal', 'good_score', 'grasps')
@@ -60,7 +60,7 @@ CURES = {
     'collision_free': 'the hand collides once it is centred on the thing',
     'antipodal': 'no two surfaces face each other within the friction cone',
     'good_score': 'all grasps are worse than min_score',
-    'grasps': 'all grasps are like those to avoid',
+    'grasps': 'all grasps are like those that failed: move what is left, or forget the failures',
 }
 
 
@@ -192,7 +192,7 @@ class GraspPlanner:
                 points[::max(1, len(points) // VIEW_POINTS)], camera)
         with run.timed('clusters'):
             run.border = transform(T_table_frame, run.border)
-            things = self._things(run, points, confidence, camera, T_workspace_table)
+            things = self._things(run, points, confidence, visibility, T_workspace_table)
         with run.timed('completion'):
             targets = [self._target(things, label, visibility, run.rng)
                        for label in range(things.num_objects)]
@@ -244,7 +244,7 @@ class GraspPlanner:
         return table_pose(*run.plane)
 
     def _things(self, run: _Run, points: np.ndarray, confidence: np.ndarray,
-                camera: np.ndarray | None, T_workspace_table: np.ndarray) -> Things:
+                visibility: Visibility | None, T_workspace_table: np.ndarray) -> Things:
         config = self.config
         if config.plane.source != 'none':
             above = points[:, 2] > max(config.cluster.min_height_m, support_noise(points))
@@ -263,8 +263,13 @@ class GraspPlanner:
             middle = body.mean(axis=0, keepdims=True)
             return not edge.any() and crop(middle, config.workspace, T_workspace_table).all()
 
-        camera = points.mean(axis=0) + [0.0, 0.0, 10.0] if camera is None else camera
-        things = find_things(points, confidence, camera, is_whole, config)
+        def is_gap(space: np.ndarray) -> np.ndarray:
+            return np.zeros(len(space), bool) if visibility is None \
+                else visibility.classify(space, 2 * config.voxel_m) == FREE
+
+        camera = points.mean(axis=0) + [0.0, 0.0, 10.0] if visibility is None \
+            else visibility.viewpoint
+        things = find_things(points, confidence, camera, is_whole, is_gap, config)
         run.left('objects', things.num_objects)
         return things
 
@@ -281,7 +286,7 @@ class GraspPlanner:
                       np.concatenate([normals, back.normals]),
                       np.arange(len(points) + len(back.points)) < len(points),
                       np.concatenate([confidence, np.full(len(back.points), confidence.mean())]),
-                      back.centre)
+                      back.centre, back.axis)
 
     def _obstacles(self, things: Things, targets: list[Target], label: int,
                    rng: np.random.Generator) -> Obstacles:
