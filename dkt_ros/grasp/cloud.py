@@ -22,6 +22,7 @@ MIN_NEIGHBOURS, WALL_POINTS = 4, 250
 OBSTACLE, NOISE = -1, -2
 MAX_PILES = 2.0
 """Clusters larger than so many things are not parted: that is furniture."""
+SUPPORT_BAND_M, BORDER_PX = 0.015, 2
 NORMAL_RADIUS_VOXELS, NORMAL_NEIGHBOURS = 3.0, 20
 
 
@@ -81,6 +82,23 @@ def voxels(points: np.ndarray, confidence: np.ndarray | None,
     order = np.lexsort(result.T)
     certain = np.ones(len(result)) if confidence is None else np.asarray(thin.colors)[:, 0]
     return result[order], certain[order]
+
+
+def support_noise(points: np.ndarray) -> float:
+    """Return up to which height [m] the noise of the depth makes points of the support z = 0."""
+    near = np.abs(points[:, 2])
+    near = near[near < SUPPORT_BAND_M]
+    return 2.5 * 1.4826 * float(np.median(near)) if len(near) else 0.0
+
+
+def image_border(points: np.ndarray) -> np.ndarray:
+    """Return the finite points (B, 3) along the edges of an organised cloud; none of others."""
+    if points.ndim != 3 or min(points.shape[:2]) < 2 * BORDER_PX + 1:
+        return np.empty((0, 3))
+    edge = np.ones(points.shape[:2], bool)
+    edge[BORDER_PX:-BORDER_PX, BORDER_PX:-BORDER_PX] = False
+    border = points[edge]
+    return border[np.isfinite(border).all(axis=1)].astype(np.float64)
 
 
 def find_support(points: np.ndarray, config: PlaneConfig, up: np.ndarray | None,

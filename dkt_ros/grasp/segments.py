@@ -21,15 +21,15 @@ from scipy.spatial import cKDTree
 from dkt_ros.grasp.cells import cell_keys
 from dkt_ros.grasp.revolution import fit_axis
 
-COARSE_VOXELS, NEIGHBOUR_STEPS = 2.5, 1.6
+COARSE_VOXELS, NEIGHBOUR_STEPS = 2.0, 1.5
 """Spacing of the nodes in voxels, and how far apart neighbours are in that spacing."""
 HOLLOW, STEEP = 0.35, 0.4
 """Concavity (twice the sine of half the turn of the normals) from which an edge may be a seam, and
 by how much more it is one."""
 PLANES, NEAR_M, SPREAD_M, OUTWARD_M = 300, 0.08, 0.1, 0.02
 """Planes that are tried; how far beyond its three places a plane cuts; how far apart these are."""
-SEAM, MIN_EDGES = 0.3, 3.0
-"""Mean strength of the edges that a plane may cut, and least weight of a seam above that."""
+SEAM, MIN_EDGES = 0.2, 2.0
+"""Strength from which an edge speaks for a seam, and how many strong ones a plane must cut."""
 MIN_SHARE = 0.04
 JOIN_M, ASKED, MIN_COAXIAL = 0.08, 200, 0.7
 """How far apart parts of one body may be seen, points of each that are asked, and least share of
@@ -62,9 +62,11 @@ def split(points: np.ndarray, normals: np.ndarray, voxel: float,
     if len(nodes) < 8 or not len(edges):
         return np.zeros(len(points), int)
     strength = _strength(nodes, facing, edges)
-    # Where a gap hides most of a seam, few edges hold two things together, too few for a plane.
-    cut = _seams(nodes, facing, edges, strength, rng) | (strength > SEAM)
-    kept = edges[~cut]
+    # What a seam touches is left out: at its ends, and where a gap hides most of it, normals are
+    # smeared, and a few edges would hold two things together. `_large` gives it to the nearest.
+    seam = np.zeros(len(nodes), bool)
+    seam[edges[strength > SEAM]] = True
+    kept = edges[~_seams(nodes, facing, edges, strength, rng) & ~seam[edges].any(axis=1)]
     graph = coo_matrix((np.ones(len(kept)), kept.T), (len(nodes), len(nodes)))
     return _large(points, connected_components(graph, directed=False)[1][owner])
 
