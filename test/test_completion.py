@@ -96,8 +96,8 @@ def test_parts_of_one_round_body_are_joined_and_neighbours_are_not():
         labels = np.where(points[:, 1] < low, 0, np.where(points[:, 1] > high, 1, -1))
         after = join(points, normals, labels, VOXEL,
                      lambda space: visibility.classify(space, 2 * VOXEL) == FREE)
-        assert ((after < 0) == (labels < 0)).all() and set(labels) == {-1, 0, 1}
-        return len(set(after)) == 2
+        assert ((after < 0) == (labels < 0)).all() and {0, 1} <= set(labels)
+        return len(set(after[after >= 0])) == 1
 
     # The shoulder of a lying bottle may be hidden: body and neck are one all the same.
     assert joined(0.015, 0.065, placed(bottle(), lying=True, yaw=np.pi / 2))
