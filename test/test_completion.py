@@ -101,6 +101,13 @@ def test_parts_of_one_round_body_are_joined_and_neighbours_are_not():
 
     # The shoulder of a lying bottle may be hidden: body and neck are one all the same.
     assert joined(0.015, 0.065, placed(bottle(), lying=True, yaw=np.pi / 2))
+    # Three parts of one, whichever touch.
+    _, points, normals, _ = seen_of(placed(cylinder(0.03, 0.15), lying=True, yaw=np.pi / 2))
+    third = np.digitize(points[:, 1], [-0.025, 0.025])
+    for order in ([0, 1, 2], [0, 2, 1], [1, 2, 0]):
+        after = join(points, normals, np.array(order)[third], VOXEL,
+                     lambda space: np.zeros(len(space), bool))
+        assert not after.any()
     # In line, with free space between; side by side; balls, which are round about any line.
     short = cylinder(0.03, 0.05)
     assert not joined(-0.012, 0.012, placed(short, lying=True, y=-0.04, yaw=np.pi / 2),

@@ -21,7 +21,7 @@ from scipy.spatial import cKDTree
 from dkt_ros.grasp.cells import cell_keys
 from dkt_ros.grasp.revolution import fit_axis
 
-COARSE_VOXELS, NEIGHBOUR_STEPS = 2.0, 1.5
+COARSE_VOXELS, NEIGHBOUR_STEPS = 2.2, 1.6
 """Spacing of the nodes in voxels, and how far apart neighbours are in that spacing."""
 HOLLOW, STEEP = 0.35, 0.4
 """Concavity (twice the sine of half the turn of the normals) from which an edge may be a seam, and
@@ -102,7 +102,8 @@ def join(points: np.ndarray, normals: np.ndarray, labels: np.ndarray, voxel: flo
         distance = trees[one].query(points[some[other]], distance_upper_bound=JOIN_M)[0]
         if np.isfinite(distance).any() and _share_axis(
                 *((points[some[k]], normals[some[k]]) for k in (one, other)), voxel, is_gap):
-            labels[members[other]] = labels[members[one][0]]
+            mine, theirs = labels[members[one][0]], labels[members[other][0]]
+            labels[(labels == mine) | (labels == theirs)] = min(mine, theirs)
     return labels
 
 
