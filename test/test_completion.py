@@ -9,8 +9,8 @@ from dkt_ros.grasp import boxes, revolution
 from dkt_ros.grasp.cloud import _normals, transform, voxels
 from dkt_ros.grasp.grasp import load_gripper
 from dkt_ros.grasp.planner import GraspPlanner
-from dkt_ros.grasp.segments import split
-from dkt_ros.grasp.visibility import Visibility
+from dkt_ros.grasp.segments import join, split
+from dkt_ros.grasp.visibility import FREE, Visibility
 
 VOXEL = 0.003
 
@@ -87,6 +87,33 @@ def test_what_touches_is_parted_and_what_is_one_is_not():
     for mesh in (cylinder(0.03, 0.1), sphere(0.03), box(0.05, 0.08, 0.06)):
         _, points, normals, _ = seen_of(placed(mesh, yaw=0.4))
         assert not split(points, normals, VOXEL, np.random.default_rng(0)).any()
+
+
+def test_parts_of_one_round_body_are_joined_and_neighbours_are_not():
+    def joined(low, high, *meshes):
+        """Return if what lies below and above a gap along y becomes one."""
+        _, points, normals, visibility = seen_of(*meshes)
+        labels = np.where(points[:, 1] < low, 0, np.where(points[:, 1] > high, 1, -1))
+        after = join(points, normals, labels, VOXEL,
+                     lambda space: visibility.classify(space, 2 * VOXEL) == FREE)
+        assert ((after < 0) == (labels < 0)).all() and {0, 1} <= set(labels)
+        return len(set(after[after >= 0])) == 1
+
+    # The shoulder of a lying bottle may be hidden: body and neck are one all the same.
+    assert joined(0.015, 0.065, placed(bottle(), lying=True, yaw=np.pi / 2))
+    # Three parts of one, whichever touch.
+    _, points, normals, _ = seen_of(placed(cylinder(0.03, 0.15), lying=True, yaw=np.pi / 2))
+    third = np.digitize(points[:, 1], [-0.025, 0.025])
+    for order in ([0, 1, 2], [0, 2, 1], [1, 2, 0]):
+        after = join(points, normals, np.array(order)[third], VOXEL,
+                     lambda space: np.zeros(len(space), bool))
+        assert not after.any()
+    # In line, with free space between; side by side; balls, which are round about any line.
+    short = cylinder(0.03, 0.05)
+    assert not joined(-0.012, 0.012, placed(short, lying=True, y=-0.04, yaw=np.pi / 2),
+                      placed(short, lying=True, y=0.04, yaw=np.pi / 2))
+    assert not joined(-0.012, 0.012, placed(short, y=-0.045), placed(short, y=0.045))
+    assert not joined(-0.001, 0.001, placed(sphere(0.03), y=-0.031), placed(sphere(0.03), y=0.031))
 
 
 def test_touching_things_are_grasped_one_by_one():

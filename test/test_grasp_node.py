@@ -12,7 +12,7 @@ pytest.importorskip('open3d', reason='open3d is not installed (extra: grasp)')
 
 import yaml  # noqa: E402
 from diagnostic_msgs.msg import DiagnosticArray  # noqa: E402
-from geometry_msgs.msg import PoseArray, PoseStamped  # noqa: E402
+from geometry_msgs.msg import Point, Pose, PoseArray, PoseStamped, Quaternion  # noqa: E402
 from grasp_scenes import CAMERA, box, cylinder, placed, prove, view  # noqa: E402
 from rclpy.lifecycle import TransitionCallbackReturn  # noqa: E402
 from rclpy.parameter import Parameter  # noqa: E402
@@ -23,6 +23,7 @@ from sensor_msgs.msg import CameraInfo, Image, PointCloud2, PointField  # noqa: 
 from std_srvs.srv import Trigger  # noqa: E402
 from visualization_msgs.msg import MarkerArray  # noqa: E402
 
+from dkt_ros.camera import PinholeCamera  # noqa: E402
 from dkt_ros.grasp.grasp import Grasp, load_gripper  # noqa: E402
 from dkt_ros.nodes import grasp_messages, messages  # noqa: E402
 from dkt_ros.nodes.clip_camera_node import pose_message  # noqa: E402
@@ -149,6 +150,9 @@ def test_whatever_comes_is_answered_with_a_reason(bench, scene):
             (rng.uniform(-0.4, 0.4, (2000, 3)) + [0, 0, 0.7], 'no support plane'),
             (scene.points + [0, 0, 40], 'no point lies in the workspace'),
             (rng.uniform(-0.4, 0.4, (1_000_000, 3)) + [0, 0, 0.7], 'no support plane'),
+            ([[0.0, 0.0, 0.6]], 'no support plane'),
+            (np.linspace([-0.3, 0.0, 0.6], [0.3, 0.0, 0.8], 4000), 'nothing stands above'),
+            (view([placed(box(0.02, 0.02, 0.02), 5.0)], 45).points, 'nothing stands above'),
             (no_xyz, 'x, y and z are needed'), (cut, 'its publisher is wrong')):
         bench.send(cloud)
         assert words in bench.ask()['reason']
@@ -163,6 +167,22 @@ def test_whatever_comes_is_answered_with_a_reason(bench, scene):
     assert 's old, max_age_s allows 5' in bench.ask()['reason']
     bench.set(max_age_s=0.0)
     assert bench.ask()['success']
+    # A million points of a scene, some of them far beyond all reason.
+    large = view([placed(cylinder(0.03, 0.1))], 45, camera=PinholeCamera(
+        1280, 800, 1100.0, 1100.0, 639.5, 399.5)).points
+    large[:, ::50] *= 1e30
+    bench.send(large)
+    answer = bench.ask()
+    assert answer['success'] and answer['counts']['input'] == 1_024_000
+
+
+def test_calls_that_pile_up_are_all_answered(bench, scene):
+    bench = bench().start()
+    bench.send(scene.points)
+    wait_until(bench.client.service_is_ready, what='the service')
+    futures = [bench.client.call_async(Trigger.Request()) for _ in range(4)]
+    wait_until(lambda: all(future.done() for future in futures), what='all answers')
+    assert all(future.result().success for future in futures)
 
 
 def test_a_service_of_an_inactive_node_answers(bench, scene):
@@ -280,6 +300,79 @@ def test_two_cameras_in_two_namespaces(bench, scene):
     answers = left.ask(), right.ask()
     assert [answer['frame_id'] for answer in answers] == ['left_optical', 'right_optical']
     assert answers[0]['best']['position'] != answers[1]['best']['position']
+
+
+def test_grasps_that_failed_are_not_proposed_again(bench, scene):
+    bench = bench('nms_distance_m:=0.01').start()
+    failed = bench.graph.peer.create_publisher(PoseArray, '/dkt/failed_grasps', 1)
+    grasps = bench.graph.listen(PoseArray, '/dkt/grasps')
+    bench.graph.wait_for_match(failed, bench.node._topics['grasps'])
+    stamp = bench.send(scene.points)
+    before = bench.ask()
+    poses = wait_until(lambda: grasps)[0]
+    known = bench.node._failed._known
+
+    def tell(message, count):
+        failed.publish(message)
+        wait_until(lambda: len(known) == count, what=f'{count} poses that failed')
+        return bench.ask()
+
+    first = PoseArray(header=poses.header, poses=poses.poses[:1])
+    after = tell(first, 1)
+    assert before['avoided'] == 0 and after['avoided'] == 1
+    away = np.subtract(before['best']['position'], after['best']['position'])
+    assert np.linalg.norm(away) > 0.02
+    # All that were found, again and again, until nothing is left, with the reason.
+    for plans in range(2, 20):
+        if not after['success']:
+            break
+        wait_until(lambda plans=plans: len(grasps) == plans, what='the grasps of this plan')
+        after = tell(grasps[-1], len(known) + len(grasps[-1].poses))
+    assert 'like those that failed' in after['reason'] and after['avoided'] == len(known)
+    assert tell(PoseArray(), 0)['best'] == before['best']
+    # In the frame of somebody else, without a frame, without an orientation: not taken.
+    strange = PoseArray(header=messages.make_header(stamp, 'elsewhere'), poses=poses.poses)
+    assert tell(strange, len(strange.poses))['avoided'] == 0
+    tell(PoseArray(), 0)
+    for wrong in (PoseArray(poses=poses.poses),
+                  PoseArray(header=poses.header, poses=[Pose(orientation=Quaternion(w=0.0))]),
+                  PoseArray(header=poses.header, poses=[Pose(position=Point(x=np.nan))])):
+        failed.publish(wrong)
+    assert tell(first, 1)['avoided'] == 1
+    bench.set(failed_for_s=0.0)
+    assert bench.ask()['avoided'] == 0
+    bench.set(failed_for_s=60.0)
+    bench.node.trigger_deactivate()
+    bench.node.trigger_activate()
+    bench.send(scene.points)
+    assert bench.ask()['avoided'] == 0
+
+
+def test_failed_grasps_stay_where_they_are_when_the_camera_moves(bench, scene):
+    bench = bench('target_frame:=world', 'transform.source:=camera_pose').start()
+    peer, header = bench.graph.peer, messages.make_header
+    poses = peer.create_publisher(PoseStamped, '/dkt/camera_pose', 1)
+    failed = peer.create_publisher(PoseArray, '/dkt/failed_grasps', 1)
+    bench.graph.wait_for_match(poses, failed)
+    at = np.array([0.0, 0.01, 0.07])
+    failed.publish(PoseArray(header=header(STAMP_NS, 'world'), poses=[
+        Pose(position=Point(x=at[0], y=at[1], z=at[2]))]))
+    wait_until(lambda: bench.node._failed._known)
+    for seen in (scene, view([placed(cylinder(0.03, 0.1))], 40, 60)):
+        T = np.linalg.inv(seen.T_world_camera)
+        known = bench.node._failed.poses(seen.T_world_camera, 'optical',
+                                         bench.node.get_clock().now().nanoseconds)
+        np.testing.assert_allclose(known[0][:3, 3], T[:3, :3] @ at + T[:3, 3], atol=1e-9)
+    stamp = bench.send(scene.points)
+    poses.publish(pose_message(scene.T_world_camera, header(stamp, 'world')))
+    wait_until(lambda: bench.node._transforms._poses)
+    assert bench.ask()['avoided'] == 1
+    # Given in the frame of the camera, they are taken to the world by its pose of that time.
+    camera = PoseArray(header=header(stamp, 'optical'), poses=[Pose()])
+    failed.publish(camera)
+    known = wait_until(lambda: list(bench.node._failed._known)[1:])
+    np.testing.assert_allclose(known[0].pose, scene.T_world_camera, atol=1e-9)
+    assert known[0].frame_id == 'world'
 
 
 def test_a_planner_that_raises_is_an_answer(bench, scene, monkeypatch):

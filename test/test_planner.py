@@ -18,6 +18,7 @@ from grasp_scenes import (  # noqa: E402
     view,
     wine_glass,
 )
+from scipy.spatial.transform import Rotation  # noqa: E402
 
 from dkt_ros.grasp.config import (  # noqa: E402
     CandidateConfig,
@@ -66,6 +67,17 @@ def test_open_vessels_are_taken_by_the_rim(name):
     assert prove(rim[0], PANDA, seen).good
     without = GraspConfig(candidates=CandidateConfig(rims=False))
     assert not [g for g in plan(seen, config=without).grasps if g.kind == 'rim']
+
+
+@pytest.mark.parametrize('lean_deg', [25, 40])
+def test_a_leaning_vessel_is_taken_by_the_rim_along_its_axis(lean_deg):
+    vertices, triangles = tumbler()
+    vertices = vertices @ Rotation.from_euler('y', lean_deg, degrees=True).as_matrix().T
+    seen = view([(vertices - [0, 0, vertices[:, 2].min()], triangles)], 40)
+    best = plan(seen).grasps[0]
+    proof = prove(best, PANDA, seen)
+    assert best.kind == 'rim' and best.width < 0.012 and proof.good
+    assert proof.tilt_deg == pytest.approx(lean_deg, abs=6.0)
 
 
 def test_the_front_of_a_box_is_no_rim():
@@ -199,6 +211,17 @@ def test_an_empty_table_a_wall_and_a_thing_cut_by_the_image():
     assert 'edge of the image' in cut.reason
 
 
+def test_a_thing_may_stand_out_of_the_workspace_and_the_grasp_hardly():
+    seen = view([placed(cylinder(0.025, 0.2), lying=True, yaw=np.pi / 2)], 45)
+    for x, found in ((0.06, True), (-0.02, False)):
+        config = GraspConfig(workspace=WorkspaceConfig(lower=(-0.3, -0.3, -0.1),
+                                                       upper=(0.3, x, 0.3)))
+        result = plan(seen, config=config, up=seen.up, T_workspace_frame=seen.T_world_camera)
+        assert bool(result.grasps) == found, result.reason
+        for grasp in result.grasps:
+            assert grasp.moved(seen.T_world_camera).position[1] < x + 0.05
+
+
 def test_wrong_shapes_are_errors_of_the_caller():
     with pytest.raises(ValueError, match=r'\(5, 2\)'):
         GraspPlanner(PANDA).plan(np.zeros((5, 2)))
@@ -211,7 +234,7 @@ def test_options_reach_the_result():
     few = plan(seen, config=GraspConfig(max_grasps=3))
     assert len(few.grasps) == 3
     strict = plan(seen, config=GraspConfig(min_score=0.99))
-    assert strict.reason == 'all grasps are worse than min_score'
+    assert strict.reason == 'all grasps are worse than min_score, or beyond the workspace'
     upright = GraspConfig(candidates=CandidateConfig(max_tilt_deg=10.0))
     for grasp in plan(seen, config=upright).grasps:
         assert -grasp.approach @ seen.up > np.cos(np.radians(10.5))

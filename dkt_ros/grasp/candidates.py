@@ -9,11 +9,12 @@ footprint  from above onto the middle of a thing, in turns about the vertical
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields, replace
 
 import numpy as np
 from scipy.spatial import cKDTree
 from scipy.spatial.distance import cdist
+from scipy.spatial.transform import Rotation
 
 from dkt_ros.grasp.config import GraspConfig
 from dkt_ros.grasp.grasp import Gripper
@@ -27,6 +28,8 @@ WALL_M, RIM_BITE_M = 0.004, 0.012
 """Assumed thickness of a wall, and how deep the TCP goes below its edge."""
 PARTNERS, RIM_SAMPLES = 600, 200
 """Points of a thing that pairs are made of, and that may be the edge of a wall."""
+MIN_LEAN = np.radians(12.0)
+"""From which lean on the hand follows the axis of a vessel too."""
 CURVATURE_M = 0.012
 BITES, SURFACE_BITES = (-0.1, 0.25, 0.6, 1.0), (0.3, 0.9)
 """How deep the hand goes from above, in lengths of its fingers, where nothing stops it before."""
@@ -89,6 +92,8 @@ class Target:
         In [0, 1]; the completion has that of what it is an image of.
     centre : (2,) float64
         Its middle on the support [m].
+    axis : (3,) float64
+        Upward axis of a body of revolution; the vertical of all others.
 
     """
 
@@ -97,6 +102,7 @@ class Target:
     observed: np.ndarray
     confidence: np.ndarray
     centre: np.ndarray
+    axis: np.ndarray = field(default_factory=lambda: -DOWN)
 
 
 def make_hypotheses(target: Target, gripper: Gripper, config: GraspConfig, number: int,
@@ -105,7 +111,7 @@ def make_hypotheses(target: Target, gripper: Gripper, config: GraspConfig, numbe
     options = config.candidates
     limit = np.cos(np.radians(options.max_tilt_deg))
     made = [pairs(target, gripper, config, rng),
-            rims(target, config, rng) if options.rims else _none(),
+            leaning_rims(target, config, rng) if options.rims else _none(),
             surfaces(target, gripper, number // 8, rng),
             footprints(target, gripper)]
     kept = [part.take(-part.rotation[:, 2, 2] >= limit - 1e-9) for part in made]
@@ -193,6 +199,20 @@ def rims(target: Target, config: GraspConfig, rng: np.random.Generator,
     centre = points[chosen[edge]] - across[edge] * WALL_M / 2
     return _rolled(centre, across[edge], np.full(len(edge), WALL_M), RIM_BITE_M, RIM,
                    config.candidates.roll_deg[:3])
+
+
+def leaning_rims(target: Target, config: GraspConfig, rng: np.random.Generator) -> Hypotheses:
+    """Find the edges of walls from above, and of a vessel that leans along its axis too."""
+    upright = rims(target, config, rng)
+    lean = np.arccos(np.clip(target.axis[2], -1.0, 1.0))
+    if not MIN_LEAN < lean <= np.radians(config.candidates.max_tilt_deg):
+        return upright
+    side = np.cross(-DOWN, target.axis) / np.sin(lean)
+    turn = Rotation.from_rotvec(-lean * side).as_matrix()
+    stood = replace(target, points=target.points @ turn.T, normals=target.normals @ turn.T)
+    found = rims(stood, config, rng)
+    return Hypotheses.joined([upright, replace(
+        found, centre=found.centre @ turn, rotation=turn.T @ found.rotation)])
 
 
 def surfaces(target: Target, gripper: Gripper, number: int,

@@ -12,7 +12,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from dkt_ros.grasp.config import ClusterConfig, GraspConfig, PlaneConfig, WorkspaceConfig
-from dkt_ros.grasp.segments import split
+from dkt_ros.grasp.segments import join, split
 
 CAMERA_UP = np.array([0.0, -1.0, -1.0]) / np.sqrt(2.0)
 """Up in the optical frame of an upright camera that looks down by 45 degrees."""
@@ -22,6 +22,7 @@ MIN_NEIGHBOURS, WALL_POINTS = 4, 250
 OBSTACLE, NOISE = -1, -2
 MAX_PILES = 2.0
 """Clusters larger than so many things are not parted: that is furniture."""
+SUPPORT_BAND_M, BORDER_PX = 0.015, 2
 NORMAL_RADIUS_VOXELS, NORMAL_NEIGHBOURS = 3.0, 20
 
 
@@ -81,6 +82,23 @@ def voxels(points: np.ndarray, confidence: np.ndarray | None,
     order = np.lexsort(result.T)
     certain = np.ones(len(result)) if confidence is None else np.asarray(thin.colors)[:, 0]
     return result[order], certain[order]
+
+
+def support_noise(points: np.ndarray) -> float:
+    """Return up to which height [m] the noise of the depth makes points of the support z = 0."""
+    near = np.abs(points[:, 2])
+    near = near[near < SUPPORT_BAND_M]
+    return 2.5 * 1.4826 * float(np.median(near)) if len(near) else 0.0
+
+
+def image_border(points: np.ndarray) -> np.ndarray:
+    """Return the finite points (B, 3) along the edges of an organised cloud; none of others."""
+    if points.ndim != 3 or min(points.shape[:2]) < 2 * BORDER_PX + 1:
+        return np.empty((0, 3))
+    edge = np.ones(points.shape[:2], bool)
+    edge[BORDER_PX:-BORDER_PX, BORDER_PX:-BORDER_PX] = False
+    border = points[edge]
+    return border[np.isfinite(border).all(axis=1)].astype(np.float64)
 
 
 def find_support(points: np.ndarray, config: PlaneConfig, up: np.ndarray | None,
@@ -167,7 +185,8 @@ def transform(pose: np.ndarray, points: np.ndarray) -> np.ndarray:
 
 
 def find_things(points: np.ndarray, confidence: np.ndarray, viewpoint: np.ndarray,
-                is_whole: Callable[[np.ndarray], bool], config: GraspConfig) -> Things:
+                is_whole: Callable[[np.ndarray], bool],
+                is_gap: Callable[[np.ndarray], np.ndarray], config: GraspConfig) -> Things:
     """
     Cluster what rises above the support.
 
@@ -182,6 +201,8 @@ def find_things(points: np.ndarray, confidence: np.ndarray, viewpoint: np.ndarra
     is_whole : callable
         Says of the points of a cluster whether the workspace holds all of it; else it is only in
         the way.
+    is_gap : callable
+        Says of points (M, 3) where the camera looked through.
     config : GraspConfig
         Voxels and clusters.
 
@@ -198,7 +219,7 @@ def find_things(points: np.ndarray, confidence: np.ndarray, viewpoint: np.ndarra
     if grouped.any():
         normals[grouped] = _normals(points[grouped], viewpoint, config.voxel_m)
     if config.cluster.split:
-        raw = _parted(points, normals, raw, config)
+        raw = join(points, normals, _parted(points, normals, raw, config), config.voxel_m, is_gap)
     labels = _sorted_labels(points, raw, viewpoint, is_whole, config.cluster)
     known = labels > NOISE
     return Things(points[known], normals[known], confidence[known], labels[known])

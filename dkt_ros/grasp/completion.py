@@ -9,7 +9,7 @@ are proved against what was seen: an image must not lie where the camera looked 
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
@@ -38,12 +38,15 @@ class Completion:
         Images of observed points, where nothing was seen.
     centre : (2,) float64
         Middle of the thing on the support, as far as known.
+    axis : (3,) float64
+        Axis of a body of revolution, upwards; the vertical of all others.
 
     """
 
     points: np.ndarray
     normals: np.ndarray
     centre: np.ndarray
+    axis: np.ndarray = field(default_factory=lambda: np.array([0.0, 0.0, 1.0]))
 
 
 @dataclass(frozen=True)
@@ -89,7 +92,8 @@ def complete(points: np.ndarray, normals: np.ndarray, visibility: Visibility, vo
         back = revolution.whole(points, normals, visibility, voxel, rng)
     if back is not None:
         everything = np.concatenate([points, back[0]])[:, :2]
-        return Completion(*back, (everything.min(axis=0) + everything.max(axis=0)) / 2)
+        return Completion(*back[:2], (everything.min(axis=0) + everything.max(axis=0)) / 2,
+                          *back[2:])
     voters, some = (rng.permutation(len(points))[:number] for number in (VOTERS, PROVERS))
     families = [*_axes(points[voters], normals[voters], voxel),
                 *_planes(points[voters], normals[voters], middle, voxel)]

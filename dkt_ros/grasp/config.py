@@ -193,6 +193,9 @@ class GraspNodeConfig(GraspConfig):
                             'asked by the service [Hz].', minimum=0.0, maximum=30.0)
     max_age_s: float = option(10.0, 'An older cloud is not planned on [s]; 0 takes any.',
                               minimum=0.0, maximum=3600.0)
+    failed_for_s: float = option(60.0, 'How long grasps on the topic `failed_grasps`, and what is '
+                                 'like them, are not proposed again [s].', minimum=0.0,
+                                 maximum=86400.0)
     silent_after_s: float = option(5.0, 'An input without a message for this long is reported '
                                    '[s].', minimum=0.5, maximum=600.0)
     max_markers: int = option(15, 'How many grasps are drawn.', minimum=1, maximum=1000)

@@ -22,6 +22,8 @@ from dkt_ros.grasp.cloud import (
     crop,
     find_support,
     find_things,
+    image_border,
+    support_noise,
     table_pose,
     transform,
     voxels,
@@ -30,14 +32,14 @@ from dkt_ros.grasp.collision import Contacts, Obstacles
 from dkt_ros.grasp.completion import complete
 from dkt_ros.grasp.config import GraspConfig
 from dkt_ros.grasp.grasp import Grasp, Gripper, turn_between
-from dkt_ros.grasp.visibility import Visibility
+from dkt_ros.grasp.visibility import FREE, Visibility
 
 STAGES = ('input', 'finite', 'workspace', 'above_plane', 'voxels', 'objects', 'hypotheses',
           'reachable', 'in_width', 'collision_free', 'antipodal', 'good_score', 'grasps')
-AROUND_M = 0.05
-"""What lies so near around the workspace is looked at too: things may stand out, walls block."""
-SUPPORT_BAND_M = 0.015
-VIEW_POINTS, BORDER_PX = 60000, 2
+AROUND_M, BEYOND_M = 0.12, 0.05
+"""What lies so near around the workspace is looked at too: things may stand out, walls block; and
+how far out a grasp may lie."""
+VIEW_POINTS = 60000
 AVOID_STEPS = 2.0
 """How far around a grasp that failed others come last, in distances of suppression."""
 CROWD_M = 0.03
@@ -59,8 +61,8 @@ CURES = {
     'in_width': 'everything within reach is wider than the jaw opens',
     'collision_free': 'the hand collides once it is centred on the thing',
     'antipodal': 'no two surfaces face each other within the friction cone',
-    'good_score': 'all grasps are worse than min_score',
-    'grasps': 'all grasps are like those to avoid',
+    'good_score': 'all grasps are worse than min_score, or beyond the workspace',
+    'grasps': 'all grasps are like those that failed: move what is left, or forget the failures',
 }
 
 
@@ -100,6 +102,7 @@ class _Run:
     stage_ms: dict[str, float] = field(default_factory=dict)
     plane: tuple[np.ndarray, float] | None = None
     border: np.ndarray = field(default_factory=lambda: np.empty((0, 3)))
+    T_workspace_table: np.ndarray = field(default_factory=lambda: np.eye(4))
 
     def left(self, stage: str, number: int) -> None:
         """Note how many are left; raise NoGrasp if none."""
@@ -185,14 +188,14 @@ class GraspPlanner:
         with run.timed('plane'):
             T_table_frame = self._table(run, points, up, T_workspace_frame)
             points = transform(T_table_frame.astype(np.float32), points)
-        T_workspace_table = T_workspace_frame @ np.linalg.inv(T_table_frame)
+        run.T_workspace_table = T_workspace_frame @ np.linalg.inv(T_table_frame)
         camera = None if viewpoint is None else transform(T_table_frame, np.asarray(viewpoint))
         with run.timed('visibility'):
             visibility = None if camera is None else Visibility(
                 points[::max(1, len(points) // VIEW_POINTS)], camera)
         with run.timed('clusters'):
             run.border = transform(T_table_frame, run.border)
-            things = self._things(run, points, confidence, camera, T_workspace_table)
+            things = self._things(run, points, confidence, visibility)
         with run.timed('completion'):
             targets = [self._target(things, label, visibility, run.rng)
                        for label in range(things.num_objects)]
@@ -244,7 +247,7 @@ class GraspPlanner:
         return table_pose(*run.plane)
 
     def _things(self, run: _Run, points: np.ndarray, confidence: np.ndarray,
-                camera: np.ndarray | None, T_workspace_table: np.ndarray) -> Things:
+                visibility: Visibility | None) -> Things:
         config = self.config
         if config.plane.source != 'none':
             above = points[:, 2] > max(config.cluster.min_height_m, support_noise(points))
@@ -259,12 +262,17 @@ class GraspPlanner:
             if border is not None and border.query(
                     body, distance_upper_bound=config.cluster.gap_m)[0].min() < np.inf:
                 return False
-            edge = ~crop(body, config.workspace, T_workspace_table, AROUND_M - config.voxel_m)
-            middle = body.mean(axis=0, keepdims=True)
-            return not edge.any() and crop(middle, config.workspace, T_workspace_table).all()
+            pose, middle = run.T_workspace_table, body.mean(axis=0, keepdims=True)
+            edge = ~crop(body, config.workspace, pose, AROUND_M - config.voxel_m)
+            return not edge.any() and crop(middle, config.workspace, pose).all()
 
-        camera = points.mean(axis=0) + [0.0, 0.0, 10.0] if camera is None else camera
-        things = find_things(points, confidence, camera, is_whole, config)
+        def is_gap(space: np.ndarray) -> np.ndarray:
+            return np.zeros(len(space), bool) if visibility is None \
+                else visibility.classify(space, 2 * config.voxel_m) == FREE
+
+        camera = points.mean(axis=0) + [0.0, 0.0, 10.0] if visibility is None \
+            else visibility.viewpoint
+        things = find_things(points, confidence, camera, is_whole, is_gap, config)
         run.left('objects', things.num_objects)
         return things
 
@@ -281,7 +289,7 @@ class GraspPlanner:
                       np.concatenate([normals, back.normals]),
                       np.arange(len(points) + len(back.points)) < len(points),
                       np.concatenate([confidence, np.full(len(back.points), confidence.mean())]),
-                      back.centre)
+                      back.centre, back.axis)
 
     def _obstacles(self, things: Things, targets: list[Target], label: int,
                    rng: np.random.Generator) -> Obstacles:
@@ -321,7 +329,10 @@ class GraspPlanner:
                 scored += self._grasps(target, hypotheses.take(good), _rows(contacts, good),
                                        visibility, label, is_crowded(targets, label))
         run.left('antipodal', antipodal)
-        scored = [grasp for grasp in scored if grasp.score >= self.config.min_score]
+        inside = crop(np.reshape([grasp.position for grasp in scored], (-1, 3)),
+                      self.config.workspace, run.T_workspace_table, BEYOND_M)
+        scored = [grasp for grasp, near in zip(scored, inside)
+                  if near and grasp.score >= self.config.min_score]
         run.left('good_score', len(scored))
         return scored
 
@@ -376,23 +387,6 @@ def is_crowded(targets: Sequence[Target], label: int) -> bool:
     high = targets[label].points.max(axis=0) + CROWD_M
     return any(((other.points > low) & (other.points < high)).all(axis=1).any()
                for number, other in enumerate(targets) if number != label)
-
-
-def support_noise(points: np.ndarray) -> float:
-    """Return up to which height [m] the noise of the depth makes points of the support z = 0."""
-    near = np.abs(points[:, 2])
-    near = near[near < SUPPORT_BAND_M]
-    return 2.5 * 1.4826 * float(np.median(near)) if len(near) else 0.0
-
-
-def image_border(points: np.ndarray) -> np.ndarray:
-    """Return the finite points (B, 3) along the edges of an organised cloud; none of others."""
-    if points.ndim != 3 or min(points.shape[:2]) < 2 * BORDER_PX + 1:
-        return np.empty((0, 3))
-    edge = np.ones(points.shape[:2], bool)
-    edge[BORDER_PX:-BORDER_PX, BORDER_PX:-BORDER_PX] = False
-    border = points[edge]
-    return border[np.isfinite(border).all(axis=1)].astype(np.float64)
 
 
 def _rows(contacts: Contacts, index: np.ndarray) -> Contacts:

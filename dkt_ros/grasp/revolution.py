@@ -93,7 +93,7 @@ def fit_axis(points: np.ndarray, normals: np.ndarray) -> Revolution | None:
 
 
 def whole(points: np.ndarray, normals: np.ndarray, visibility: Visibility, voxel: float,
-          rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray] | None:
+          rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
     """
     Complete a body of revolution.
 
@@ -110,9 +110,10 @@ def whole(points: np.ndarray, normals: np.ndarray, visibility: Visibility, voxel
 
     Returns
     -------
-    (M, 3), (M, 3) float64 or None
-        Points and normals where nothing was seen; None if it is no body of revolution: its images
-        lie where the camera looked through, or far from what was seen beside them.
+    (M, 3), (M, 3), (3,) float64 or None
+        Points and normals where nothing was seen, and the direction of the axis, upwards; None if
+        it is no body of revolution: its images lie where the camera looked through, or far from
+        what was seen beside them.
 
     """
     order = rng.permutation(len(points))
@@ -137,7 +138,8 @@ def whole(points: np.ndarray, normals: np.ndarray, visibility: Visibility, voxel
     hidden = is_unseen(state) & (images[:, 2] > 0)
     images, turned = images[hidden], turned[hidden]
     new = np.isinf(tree.query(images, distance_upper_bound=1.5 * voxel)[0])
-    return images[new], turned[new]
+    upwards = axis.direction if axis.direction[2] > 0 else -axis.direction
+    return images[new], turned[new], upwards
 
 
 def _is_proved(images: np.ndarray, turned: np.ndarray, tree: cKDTree, normals: np.ndarray,

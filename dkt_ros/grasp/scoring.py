@@ -180,7 +180,7 @@ def _observed(tcp: np.ndarray, hypotheses: Hypotheses, contacts: Contacts, targe
 
 def _inner_side(tcp: np.ndarray, hypotheses: Hypotheses, target: Target) -> np.ndarray:
     """Return 0 where the finger at -y is the one nearer to the middle of the thing, else 1."""
-    inward = (np.append(target.centre, 0.0) - tcp) * [1, 1, 0]
+    inward = np.append(target.centre, target.points[:, 2].mean()) - tcp
     return ((inward * hypotheses.rotation[:, :, 1]).sum(axis=1) > 0).astype(int)
 
 

@@ -4,8 +4,14 @@ Things that touch, parted where their surfaces meet in a hollow.
 What is convex is one thing, mostly; where two things touch, the surface is concave. Concavity as
 in LCCP (Stein et al., 2014), and cuts along planes through concave places, as in CPC (Schoeler et
 al., 2015), which close the gaps that noise leaves in a seam of concave edges.
+
+Necks and stems have such hollows too, and hide behind the body they belong to. What is round about
+one axis is therefore one thing again.
 """
 from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import combinations
 
 import numpy as np
 from scipy.sparse import coo_matrix
@@ -13,17 +19,21 @@ from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
 from dkt_ros.grasp.cells import cell_keys
+from dkt_ros.grasp.revolution import fit_axis
 
-COARSE_VOXELS, NEIGHBOUR_STEPS = 2.5, 1.6
+COARSE_VOXELS, NEIGHBOUR_STEPS = 2.2, 1.6
 """Spacing of the nodes in voxels, and how far apart neighbours are in that spacing."""
 HOLLOW, STEEP = 0.35, 0.4
 """Concavity (twice the sine of half the turn of the normals) from which an edge may be a seam, and
 by how much more it is one."""
 PLANES, NEAR_M, SPREAD_M, OUTWARD_M = 300, 0.08, 0.1, 0.02
 """Planes that are tried; how far beyond its three places a plane cuts; how far apart these are."""
-SEAM, MIN_EDGES = 0.3, 3.0
-"""Mean strength of the edges that a plane may cut, and least weight of a seam above that."""
+SEAM, MIN_EDGES = 0.2, 2.0
+"""Strength from which an edge speaks for a seam, and how many strong ones a plane must cut."""
 MIN_SHARE = 0.04
+JOIN_M, ASKED, MIN_COAXIAL = 0.08, 200, 0.7
+"""How far apart parts of one body may be seen, points of each that are asked, and least share of
+them whose normals meet the common axis."""
 
 
 def split(points: np.ndarray, normals: np.ndarray, voxel: float,
@@ -52,10 +62,72 @@ def split(points: np.ndarray, normals: np.ndarray, voxel: float,
     if len(nodes) < 8 or not len(edges):
         return np.zeros(len(points), int)
     strength = _strength(nodes, facing, edges)
-    cut = _seams(nodes, facing, edges, strength, rng)
-    kept = edges[~cut]
+    # What a seam touches is left out: at its ends, and where a gap hides most of it, normals are
+    # smeared, and a few edges would hold two things together. `_large` gives it to the nearest.
+    seam = np.zeros(len(nodes), bool)
+    seam[edges[strength > SEAM]] = True
+    kept = edges[~_seams(nodes, facing, edges, strength, rng) & ~seam[edges].any(axis=1)]
     graph = coo_matrix((np.ones(len(kept)), kept.T), (len(nodes), len(nodes)))
     return _large(points, connected_components(graph, directed=False)[1][owner])
+
+
+def join(points: np.ndarray, normals: np.ndarray, labels: np.ndarray, voxel: float,
+         is_gap: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """
+    Give parts that are round about one axis the same number: neck and body, stem and bowl.
+
+    Parameters
+    ----------
+    points, normals : (N, 3) float64
+        Voxels [m], and unit normals.
+    labels : (N,) int
+        Number of the part; negative for what is none.
+    voxel : float
+        Spacing of the voxels [m].
+    is_gap : callable
+        Says of points (M, 3) where the camera looked through: no body is there.
+
+    Returns
+    -------
+    (N,) int
+        Numbers with gaps: of joined parts, the smallest.
+
+    """
+    labels = labels.copy()
+    members = {number: np.flatnonzero(labels == number) for number in np.unique(labels)
+               if number >= 0}
+    some = {number: mine[::max(1, len(mine) // ASKED)] for number, mine in members.items()}
+    trees = {number: cKDTree(points[mine]) for number, mine in members.items()}
+    for one, other in combinations(sorted(members), 2):
+        distance = trees[one].query(points[some[other]], distance_upper_bound=JOIN_M)[0]
+        if np.isfinite(distance).any() and _share_axis(
+                *((points[some[k]], normals[some[k]]) for k in (one, other)), voxel, is_gap):
+            mine, theirs = labels[members[one][0]], labels[members[other][0]]
+            labels[(labels == mine) | (labels == theirs)] = min(mine, theirs)
+    return labels
+
+
+def _share_axis(one: tuple[np.ndarray, np.ndarray], other: tuple[np.ndarray, np.ndarray],
+                voxel: float, is_gap: Callable[[np.ndarray], np.ndarray]) -> bool:
+    axis = fit_axis(*(np.concatenate(pair) for pair in zip(one, other)))
+    if axis is None or any(np.mean(axis.misses(*part) < voxel) < MIN_COAXIAL
+                           for part in (one, other)):
+        return False
+    # Two balls have a common axis wherever they lie.
+    if _is_ball(*one, voxel) and _is_ball(*other, voxel):
+        return False
+    ends = [(part[0] - axis.point) @ axis.direction for part in (one, other)]
+    between = np.arange(min(end.max() for end in ends), max(end.min() for end in ends), voxel)
+    return not is_gap(axis.point + between[:, None] * axis.direction).any()
+
+
+def _is_ball(points: np.ndarray, normals: np.ndarray, voxel: float) -> bool:
+    """Return True if the normals meet in a point."""
+    across = np.eye(3) - normals[:, :, None] * normals[:, None, :]
+    level = across.sum(axis=0) + 1e-9 * np.eye(3)
+    centre = np.linalg.solve(level, np.einsum('nij,nj->i', across, points))
+    off = np.linalg.norm(np.einsum('nij,nj->ni', across, points - centre), axis=1)
+    return bool(np.median(off) < voxel)
 
 
 def _nodes(points: np.ndarray, normals: np.ndarray,

@@ -19,6 +19,7 @@ from visualization_msgs.msg import MarkerArray
 
 from dkt_ros.grasp.config import GraspNodeConfig
 from dkt_ros.nodes import grasp_messages, messages
+from dkt_ros.nodes.failed_grasps import FailedGrasps
 from dkt_ros.nodes.grasp_inputs import GraspInputs
 from dkt_ros.nodes.grasp_planning import Answer, GraspPlanning
 from dkt_ros.nodes.grasp_report import GraspReport
@@ -38,7 +39,7 @@ class GraspNode(ManagedNode):
 
     Subscribed (best effort; relative names)
         points, or depth and camera_info (parameter `input`); confidence; camera_pose where TF is
-        not used.
+        not used. Reliable: failed_grasps (PoseArray), what not to propose again.
     Published (reliable, keep last 1; stamp of the cloud, in target_frame)
         grasps (PoseArray, best first), grasp_candidates (rows x y z qx qy qz qw width score),
         grasp_markers (the hand, coloured by score); /diagnostics once a second; `grasp`
@@ -56,6 +57,7 @@ class GraspNode(ManagedNode):
         self.planning: GraspPlanning | None = None
         self.inputs: GraspInputs | None = None
         self._transforms: Transforms | None = None
+        self._failed: FailedGrasps | None = None
         self._worker: Worker | None = None
         self._timer = self._moveit = None
         self._planned = 0
@@ -79,6 +81,7 @@ class GraspNode(ManagedNode):
 
     def _subscribe(self) -> None:
         self._transforms = Transforms(self, self.config.transform)
+        self._failed = FailedGrasps(self, self.config, self._transforms)
         self.inputs = GraspInputs(self, self.config)
         self._planned = 0
         self._worker = Worker(lambda _: self.answer(), self.report.broke, 1)
@@ -87,12 +90,12 @@ class GraspNode(ManagedNode):
     def _unsubscribe(self) -> None:
         if self._timer is not None:
             self.destroy_timer(self._timer)
-        for part in (self.inputs, self._transforms):
+        for part in (self.inputs, self._failed, self._transforms):
             if part is not None:
                 part.destroy()
         if self._worker is not None:
             self._worker.stop(0.3)
-        self.inputs = self._transforms = self._timer = self._worker = None
+        self.inputs = self._failed = self._transforms = self._timer = self._worker = None
 
     def _release(self) -> None:
         self._unsubscribe()
@@ -105,10 +108,12 @@ class GraspNode(ManagedNode):
     def answer(self) -> Answer:
         """Plan on the newest cloud and publish; never raises."""
         inputs, transforms, planning = self.inputs, self._transforms, self.planning
-        if inputs is None or transforms is None or planning is None:
+        failed = self._failed
+        if inputs is None or transforms is None or failed is None or planning is None:
             return self.report.unavailable(planning is not None)
         try:
-            answer = planning.answer(inputs, transforms, self.get_clock().now().nanoseconds)
+            answer = planning.answer(inputs, transforms, failed,
+                                     self.get_clock().now().nanoseconds)
             if self.inputs is inputs:
                 self._publish(answer)
         # A service that raises leaves its client waiting for ever.
@@ -154,6 +159,7 @@ class GraspNode(ManagedNode):
         self.planning.configure(config)
         if self.inputs is not None:
             self._transforms.configure(config.transform)
+            self._failed.configure(config)
             self._set_rate()
 
     def _set_rate(self) -> None:

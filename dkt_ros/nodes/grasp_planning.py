@@ -11,6 +11,7 @@ import numpy as np
 from dkt_ros.grasp.config import GraspNodeConfig
 from dkt_ros.grasp.grasp import Grasp, load_gripper
 from dkt_ros.grasp.planner import GraspPlan, GraspPlanner
+from dkt_ros.nodes.failed_grasps import FailedGrasps
 from dkt_ros.nodes.grasp_inputs import Cloud, GraspInputs, NoCloud
 from dkt_ros.nodes.transforms import TransformError, Transforms
 
@@ -32,6 +33,8 @@ class Answer:
         Its age when planning began [s].
     seconds : float
         How long all of it took [s].
+    avoided : int
+        How many failed grasps were kept away from.
 
     """
 
@@ -40,6 +43,7 @@ class Answer:
     stamp_ns: int = 0
     age_s: float = 0.0
     seconds: float = 0.0
+    avoided: int = 0
 
     @property
     def success(self) -> bool:
@@ -53,7 +57,7 @@ class Answer:
                 'stamp_ns': self.stamp_ns, 'age_ms': round(1e3 * self.age_s, 1),
                 'gripper': gripper, 'num_grasps': len(plan.grasps),
                 'best': describe(plan.grasps[0]) if plan.grasps else None,
-                'counts': plan.counts,
+                'avoided': self.avoided, 'counts': plan.counts,
                 'stage_ms': {name: round(ms, 1) for name, ms in plan.stage_ms.items()},
                 'total_ms': round(1e3 * self.seconds, 1)}
 
@@ -89,12 +93,13 @@ class GraspPlanning:
         self._config = config
         self._planner = GraspPlanner(self.gripper, config)
 
-    def answer(self, inputs: GraspInputs, transforms: Transforms, now_ns: int) -> Answer:
+    def answer(self, inputs: GraspInputs, transforms: Transforms, failed: FailedGrasps,
+               now_ns: int) -> Answer:
         """Plan on the newest cloud; whatever is wrong becomes the reason."""
         with self._lock:
             start = time.perf_counter()
             try:
-                answer = self._answer(inputs.newest(), transforms, now_ns)
+                answer = self._answer(inputs.newest(), transforms, failed, now_ns)
             except (NoCloud, TransformError, ValueError) as error:
                 answer = Answer(GraspPlan(reason=str(error)))
             except MemoryError:
@@ -102,7 +107,8 @@ class GraspPlanning:
                                                  'max_points or the resolution of the camera'))
             return replace(answer, seconds=time.perf_counter() - start)
 
-    def _answer(self, cloud: Cloud, transforms: Transforms, now_ns: int) -> Answer:
+    def _answer(self, cloud: Cloud, transforms: Transforms, failed: FailedGrasps,
+                now_ns: int) -> Answer:
         config = self._config
         age_s = (now_ns - cloud.stamp_ns) * 1e-9
         if 0 < config.max_age_s < age_s:
@@ -113,11 +119,12 @@ class GraspPlanning:
         T_workspace_cloud = self._workspace(cloud, T_target_cloud, transforms)
         # The target frame stands upright (REP 103); without one, the camera is taken to.
         up = T_target_cloud[2, :3] if config.target_frame else None
+        avoid = failed.poses(T_target_cloud, cloud.frame_id, now_ns)
         plan = self._planner.plan(cloud.points, cloud.confidence, up=up,
-                                  T_workspace_frame=T_workspace_cloud)
+                                  T_workspace_frame=T_workspace_cloud, avoid=avoid)
         grasps = tuple(grasp.moved(T_target_cloud) for grasp in plan.grasps)
         return Answer(replace(plan, grasps=grasps), config.target_frame or cloud.frame_id,
-                      cloud.stamp_ns, age_s)
+                      cloud.stamp_ns, age_s, avoided=len(avoid))
 
     def _workspace(self, cloud: Cloud, T_target_cloud: np.ndarray,
                    transforms: Transforms) -> np.ndarray:

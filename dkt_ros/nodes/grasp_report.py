@@ -72,7 +72,8 @@ class GraspReport(StateReport):
             values |= {f'count {stage}': str(count) for stage, count in plan.counts.items()}
             values |= {f'{stage}_ms': f'{ms:.1f}' for stage, ms in plan.stage_ms.items()}
             values |= {'total_ms': f'{1e3 * answer.seconds:.1f}',
-                       'age_ms': f'{1e3 * answer.age_s:.1f}', 'frame_id': answer.frame_id}
+                       'age_ms': f'{1e3 * answer.age_s:.1f}', 'frame_id': answer.frame_id,
+                       'avoided': str(answer.avoided)}
             if active:
                 level = OK if answer.success else WARN
                 text = f'{len(plan.grasps)} grasps, best {plan.grasps[0].score:.2f}' \
