@@ -48,6 +48,9 @@ class Oracle:
     def drain(self):
         return []
 
+    def denoise(self, pending):
+        return pending
+
     def decode(self, pending):
         return pending
 

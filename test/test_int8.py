@@ -72,7 +72,7 @@ def test_the_bundled_model_takes_it_and_its_maps_hardly_change():
 
     expected, found = run('float32'), run('auto')
     error = found[0] - expected[0]
-    assert np.sqrt((error ** 2).mean()) < 0.005 * expected[0].std()
+    assert np.sqrt((error ** 2).mean()) < 0.01 * expected[0].std()
     cosine = (found[1] * expected[1]).sum(-1)
     assert np.degrees(np.arccos(cosine.clip(-1, 1))).mean() < 0.25
 

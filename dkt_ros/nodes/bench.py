@@ -71,6 +71,10 @@ class FixedPerception:
         """Return nothing: nothing waits."""
         return []
 
+    def denoise(self, pending: list[DepthEstimate]) -> list[DepthEstimate]:
+        """Return them: there is no network."""
+        return pending
+
     def decode(self, pending: list[DepthEstimate]) -> list[DepthEstimate]:
         """Return them: there is no decoder."""
         return pending

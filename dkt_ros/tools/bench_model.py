@@ -335,7 +335,7 @@ def _options(figures: dict) -> str:
     settings = figures.get('settings', {})
     told = [text for name, text in (('normals', 'with normals by {}'), ('decoder', 'decoder {}'))
             if settings.get(name) for text in (text.format(Path(settings[name]).name),)]
-    past = max((row['past_mb'] for row in figures['rows']), default=0.0)
+    past = max((row.get('past_mb', 0.0) for row in figures['rows']), default=0.0)
     if past:
         told.append(f'overlap in a cache of at most {past:.0f} MB')
     return ''.join(f'; {text}' for text in told)

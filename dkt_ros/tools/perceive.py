@@ -118,9 +118,11 @@ class OfflineStream:
         self._frames.append(frame)
         return []
 
-    def decode(self, pending: Iterable[DepthEstimate]) -> list[DepthEstimate]:
-        """Return them: the pipeline has decoded them."""
+    def denoise(self, pending: Iterable[DepthEstimate]) -> list[DepthEstimate]:
+        """Return them: the pipeline has done all of it."""
         return list(pending)
+
+    decode = denoise
 
     def drain(self) -> list[DepthEstimate]:
         """Compute all frames kept; the maps have the working size."""
