@@ -13,6 +13,7 @@ import math
 import os
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from dkt_ros.config import RenderConfig
 from dkt_ros.data.scenes import EVALUATION_SEED, is_scene
 from dkt_ros.errors import UserError
 from dkt_ros.grasp_sim_config import GraspSimConfig
-from dkt_ros.tools.grasp_sim.rendering import Shot
+from dkt_ros.tools.grasp_sim.rendering import Shot, render_options
 from dkt_ros.tools.grasp_sim.scenes import SimScene, draw_scene
 from dkt_ros.tools.grasp_sim.views import look_at, sim_camera
 from dkt_ros.tools.render.assemble import accept_scene, scene_name
@@ -63,14 +64,12 @@ def views(scene: SimScene) -> np.ndarray:
 
 
 def options(seed: int) -> RenderConfig:
-    """Return what is rendered: cheap pictures and a statistical sensor."""
-    camera = sim_camera(CONFIG.view)
+    """Return what is rendered: the benchmark's pictures, another zoom, a statistical sensor."""
+    camera, plain = sim_camera(CONFIG.view), RenderConfig.from_dict({'preset': 'transphy3d'})
     focal = camera.fx * np.random.default_rng((seed, 79)).uniform(*ZOOM)
-    return RenderConfig.from_dict({
-        'preset': 'transphy3d', 'path': 'circle', 'width': camera.width, 'height': camera.height,
-        'K': (focal, focal, camera.cx, camera.cy), 'num_frames': NUM_VIEWS, 'fps': 6.0,
-        'samples': 2, 'min_glass': 0.0, 'meshes': False, 'objects': {'filled': 0.0},
-        'sensor': {'kind': 'statistical'}})
+    return replace(render_options(CONFIG.view), path='circle', num_frames=NUM_VIEWS,
+                   K=(focal, focal, camera.cx, camera.cy),
+                   sensor=replace(plain.sensor, kind='statistical'))
 
 
 def render(seeds: list[int], out: Path) -> None:
