@@ -199,7 +199,7 @@ class DKTStream:
         size = self.pipeline.working_size(height, width, is_portrait)
         return open_windows(self.pipeline, self.tasks, self.shape, *size,
                             self.config.num_inference_steps, self.config.seed,
-                            overlap=self.pipeline.overlap_of(self.config.overlap))
+                            overlap=self.config.overlap)
 
     def _fit_to(self, camera: PinholeCamera) -> None:
         is_portrait = camera.height > camera.width

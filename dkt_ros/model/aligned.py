@@ -11,12 +11,16 @@ from __future__ import annotations
 
 import dataclasses
 from collections import deque
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from dkt_ros.alignment import fit_least_squares
 from dkt_ros.model.windows import DecodedWindow, LatentWindow, WindowStream
+
+if TYPE_CHECKING:
+    from dkt_ros.model.pipeline import DKTPipeline
 
 ALIGN = 'align'
 STEP = 2
@@ -85,7 +89,12 @@ def fit_scale_shift(disparity: np.ndarray, wanted: np.ndarray) -> tuple[float, f
         x, dtype=np.float64)))
 
 
-def open_windows(*args, overlap: str, **kwargs) -> WindowStream:
-    """Return the stream of windows for an overlap of this name; arguments of `WindowStream`."""
+def open_windows(pipeline: DKTPipeline, *args, overlap: str) -> WindowStream:
+    """
+    Return the stream of windows for an overlap of this name; arguments of `WindowStream`.
+
+    `auto` is what the model says.
+    """
+    overlap = pipeline.overlap_of(overlap)
     stream = AlignedWindowStream if overlap == ALIGN else WindowStream
-    return stream(*args, overlap=overlap, **kwargs)
+    return stream(pipeline, *args, overlap=overlap)

@@ -328,7 +328,7 @@ class DKTPipeline(DiffusionPipeline):
         if generator is not None:
             seed = int(torch.randint(2 ** 31, (), generator=generator, device=generator.device))
         stream = open_windows(self, (request.task,), request.shape, *working, request.steps, seed,
-                              overlap=self.overlap_of(request.overlap))
+                              overlap=request.overlap)
         results = []
         with self.progress_bar(total=len(request.frames)) as progress:
             for window in self._windows(stream, request.frames):

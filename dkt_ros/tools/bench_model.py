@@ -343,23 +343,21 @@ def _options(figures: dict) -> str:
 
 def _fold_table(figures: dict) -> Table:
     before, after = figures['parameters'], figures['parameters_folded']
-    table = Table(title=f'folded: {before / 1e6:.0f} to {after / 1e6:.0f} million weights '
-                        f'({after / before:.1%}); one step', **COMPACT)
-    for name in ('size', 'preset', 'TFLOP', 'folded', 'ms', 'folded', 'ratio'):
-        table.add_column(name, justify='right', no_wrap=True)
-    for row in figures['fold']:
-        table.add_row('x'.join(map(str, row['size'])), row['preset'],
-                      *(f'{value:.3g}' for value in row['tflop']),
-                      *(f'{value:.1f}' for value in row['step_ms']), f'{row["ratio"]:.3f}')
-    return table
+    return _pair_table(f'folded: {before / 1e6:.0f} to {after / 1e6:.0f} million weights '
+                       f'({after / before:.1%}); one step', 'folded', figures['fold'])
 
 
 def _overlap_table(figures: dict) -> Table:
-    table = Table(title='one step of a live window, its overlap recomputed and in a cache',
-                  **COMPACT)
-    for name in ('size', 'preset', 'TFLOP', 'cache', 'ms', 'cache', 'ratio'):
+    return _pair_table('one step of a live window, its overlap recomputed and in a cache', 'cache',
+                       figures['overlap'])
+
+
+def _pair_table(title: str, second: str, rows: list[dict]) -> Table:
+    """Return work and time of two ways to make a step, side by side."""
+    table = Table(title=title, **COMPACT)
+    for name in ('size', 'preset', 'TFLOP', second, 'ms', second, 'ratio'):
         table.add_column(name, justify='right', no_wrap=True)
-    for row in figures['overlap']:
+    for row in rows:
         table.add_row('x'.join(map(str, row['size'])), row['preset'],
                       *(f'{value:.3g}' for value in row['tflop']),
                       *(f'{value:.1f}' for value in row['step_ms']), f'{row["ratio"]:.3f}')

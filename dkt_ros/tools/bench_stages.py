@@ -133,12 +133,12 @@ def stage_calls(parts: list[Branch], plan: Plan) -> dict[str, Call]:
     for _ in range(0 if window.is_single else WARM_UPS):
         encode()
         decode()
-    return {'encode': encode, **_network_calls(parts, plan, (h, w)), 'decode': decode,
+    return {'encode': encode, 'dit': _network_call(parts, plan, (h, w)), 'decode': decode,
             'rest': _rest(plan, device)}
 
 
-def _network_calls(parts: list[Branch], plan: Plan, size: tuple[int, int]) -> dict[str, Call]:
-    """Return one evaluation."""
+def _network_call(parts: list[Branch], plan: Plan, size: tuple[int, int]) -> Call:
+    """Return one evaluation of each transformer for a window."""
     window, timestep = plan.window, torch.tensor(1000.0)
     evaluate = []
     for part in parts:
@@ -154,7 +154,7 @@ def _network_calls(parts: list[Branch], plan: Plan, size: tuple[int, int]) -> di
             _, past = network.velocity_after(old, tasks, 0, old.shape[2])(old, timestep, None)
             velocity = network.velocity_after(new, tasks, old.shape[2], old.shape[2])
             evaluate.append(_bound(velocity, new, timestep, past))
-    return {'dit': _all(evaluate)}
+    return _all(evaluate)
 
 
 def _bound(function: Callable, *arguments: object) -> Call:
@@ -218,7 +218,7 @@ def compare_overlap(pipeline: DKTPipeline, size: tuple[int, int], window: Window
 
     def calls_of(without_memory: bool) -> list[Call]:
         parts = branches(pipeline, without_memory)
-        return [_network_calls(parts, plan, latent)['dit'] for plan in plans]
+        return [_network_call(parts, plan, latent) for plan in plans]
 
     counted = calls_of(without_memory=True)
     for call in counted:

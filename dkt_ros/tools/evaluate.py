@@ -92,11 +92,8 @@ def run_evaluate(data: str | Path | Sequence[Path], *, model: str | Path = 'dkt-
         config = with_normals(folder, config)
         perception = load_perception(folder, config, device)
     fillers = tuple(name for name in baselines if name in CLASSICAL)
-    task = Task(protocol, fillers, methods, config, max_frames)
-    stats, results = RunStats(), {}
-    for clip in track(clips, 'evaluating', console=console, transient=True):
-        perception.reset('a new scene')
-        results[_new_name(clip.name, results)] = evaluate_clip(clip, perception, task, stats)
+    task, stats = Task(protocol, fillers, methods, config, max_frames), RunStats()
+    results = _evaluated(clips, perception, task, stats, console)
     settings = {'protocol': protocol, 'data': ', '.join(map(str, folders)), 'device': device,
                 'baselines': list(baselines), **config.to_dict()}
     result = {**provenance(folder, settings, config.stream.seed), 'protocol': protocol,
@@ -105,6 +102,16 @@ def run_evaluate(data: str | Path | Sequence[Path], *, model: str | Path = 'dkt-
               'sets': _by_set(results, sets, config.stream.seed), 'notes': _notes(clips)}
     _tell(console, result, results, out)
     return result
+
+
+def _evaluated(clips: Sequence[Clip], perception: object, task: Task, stats: RunStats,
+               console: Console) -> dict[str, ClipResult]:
+    """Return what was measured, by names that are all different, in the order of the clips."""
+    results: dict[str, ClipResult] = {}
+    for clip in track(clips, 'evaluating', console=console, transient=True):
+        perception.reset('a new scene')
+        results[_new_name(clip.name, results)] = evaluate_clip(clip, perception, task, stats)
+    return results
 
 
 def summarise(results: dict[str, ClipResult], seed: int) -> dict:
