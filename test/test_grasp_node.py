@@ -1,5 +1,4 @@
 """The grasp node between real topics: grasps, and an answer with a reason to everything else."""
-import json
 import sys
 import types
 from types import SimpleNamespace
@@ -12,12 +11,11 @@ pytest.importorskip('open3d', reason='open3d is not installed (extra: grasp)')
 
 import yaml  # noqa: E402
 from diagnostic_msgs.msg import DiagnosticArray  # noqa: E402
-from geometry_msgs.msg import Point, Pose, PoseArray, PoseStamped, Quaternion  # noqa: E402
+from geometry_msgs.msg import PoseArray, PoseStamped  # noqa: E402
+from grasp_bench import FAILURE, STAMP_NS, Bench  # noqa: E402
 from grasp_scenes import CAMERA, box, cylinder, placed, prove, view  # noqa: E402
-from rclpy.lifecycle import TransitionCallbackReturn  # noqa: E402
-from rclpy.parameter import Parameter  # noqa: E402
 from rclpy.qos import ReliabilityPolicy  # noqa: E402
-from ros_graph import Graph, makers_of, wait_until  # noqa: E402
+from ros_graph import makers_of, wait_until  # noqa: E402
 from scipy.spatial.transform import Rotation  # noqa: E402
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2, PointField  # noqa: E402
 from std_srvs.srv import Trigger  # noqa: E402
@@ -28,71 +26,15 @@ from dkt_ros.grasp.grasp import Grasp, load_gripper  # noqa: E402
 from dkt_ros.nodes import grasp_messages, messages  # noqa: E402
 from dkt_ros.nodes.clip_camera_node import pose_message  # noqa: E402
 from dkt_ros.nodes.clouds import read_points, write_rows  # noqa: E402
-from dkt_ros.nodes.grasp_node import GraspNode  # noqa: E402
 from dkt_ros.resources import share_path  # noqa: E402
 
 pytestmark = pytest.mark.ros
-SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 PANDA = load_gripper('panda_hand')
-STAMP_NS = 1_700_000_000 * 10**9
 
 
 @pytest.fixture(scope='module')
 def scene():
     return view([placed(cylinder(0.03, 0.1))], 45)
-
-
-class Bench:
-    """A graph with a grasp node, a publisher of its cloud and a client of its service."""
-
-    def __init__(self, *parameters, namespace='dkt', graph=None):
-        given = [part for value in ('autostart:=false', 'max_age_s:=0.0', *parameters)
-                 for part in ('-p', value)]
-        self.graph = graph or Graph()
-        self.node = self.graph.add(GraspNode(namespace=namespace, context=self.graph.context,
-                                             cli_args=['--ros-args', *given]))
-        peer = self.graph.peer
-        self.cloud = peer.create_publisher(PointCloud2, f'/{namespace}/points', 1)
-        self.client = peer.create_client(Trigger, f'/{namespace}/plan')
-        self.sent = 0
-
-    def start(self):
-        assert self.node.trigger_configure() == SUCCESS
-        assert self.node.trigger_activate() == SUCCESS
-        return self
-
-    def send(self, points, frame='optical', **changes):
-        """Publish a cloud and wait until the node has it; returns its stamp."""
-        self.graph.wait_for_match(self.cloud)
-        stamp = STAMP_NS + self.sent * 10**8
-        message = points
-        if not isinstance(points, PointCloud2):
-            flat = np.asarray(points, np.float32).reshape(-1, 3)
-            message = write_rows(flat, ('x', 'y', 'z'), messages.make_header(stamp, frame))
-            if np.ndim(points) == 3:
-                message.height, message.width = points.shape[:2]
-                message.row_step = 12 * message.width
-        for name, value in changes.items():
-            setattr(message, name, value)
-        before = self.node.inputs.received
-        self.cloud.publish(message)
-        wait_until(lambda: self.node.inputs.received > before, what='the cloud')
-        self.sent += 1
-        return stamp
-
-    def ask(self):
-        """Call the service as a client would."""
-        wait_until(self.client.service_is_ready, what='the service')
-        future = self.client.call_async(Trigger.Request())
-        wait_until(future.done, what='an answer')
-        answer = json.loads(future.result().message)
-        assert future.result().success == answer['success']
-        assert answer['success'] or answer['reason']
-        return answer
-
-    def set(self, **values):
-        return self.node.set_parameters([Parameter(name.replace('__', '.'), value=value)
-                                         for name, value in values.items()])
 
 
 @pytest.fixture
@@ -300,79 +242,6 @@ def test_two_cameras_in_two_namespaces(bench, scene):
     answers = left.ask(), right.ask()
     assert [answer['frame_id'] for answer in answers] == ['left_optical', 'right_optical']
     assert answers[0]['best']['position'] != answers[1]['best']['position']
-
-
-def test_grasps_that_failed_are_not_proposed_again(bench, scene):
-    bench = bench('nms_distance_m:=0.01').start()
-    failed = bench.graph.peer.create_publisher(PoseArray, '/dkt/failed_grasps', 1)
-    grasps = bench.graph.listen(PoseArray, '/dkt/grasps')
-    bench.graph.wait_for_match(failed, bench.node._topics['grasps'])
-    stamp = bench.send(scene.points)
-    before = bench.ask()
-    poses = wait_until(lambda: grasps)[0]
-    known = bench.node._failed._known
-
-    def tell(message, count):
-        failed.publish(message)
-        wait_until(lambda: len(known) == count, what=f'{count} poses that failed')
-        return bench.ask()
-
-    first = PoseArray(header=poses.header, poses=poses.poses[:1])
-    after = tell(first, 1)
-    assert before['avoided'] == 0 and after['avoided'] == 1
-    away = np.subtract(before['best']['position'], after['best']['position'])
-    assert np.linalg.norm(away) > 0.02
-    # All that were found, again and again, until nothing is left, with the reason.
-    for plans in range(2, 20):
-        if not after['success']:
-            break
-        wait_until(lambda plans=plans: len(grasps) == plans, what='the grasps of this plan')
-        after = tell(grasps[-1], len(known) + len(grasps[-1].poses))
-    assert 'like those that failed' in after['reason'] and after['avoided'] == len(known)
-    assert tell(PoseArray(), 0)['best'] == before['best']
-    # In the frame of somebody else, without a frame, without an orientation: not taken.
-    strange = PoseArray(header=messages.make_header(stamp, 'elsewhere'), poses=poses.poses)
-    assert tell(strange, len(strange.poses))['avoided'] == 0
-    tell(PoseArray(), 0)
-    for wrong in (PoseArray(poses=poses.poses),
-                  PoseArray(header=poses.header, poses=[Pose(orientation=Quaternion(w=0.0))]),
-                  PoseArray(header=poses.header, poses=[Pose(position=Point(x=np.nan))])):
-        failed.publish(wrong)
-    assert tell(first, 1)['avoided'] == 1
-    bench.set(failed_for_s=0.0)
-    assert bench.ask()['avoided'] == 0
-    bench.set(failed_for_s=60.0)
-    bench.node.trigger_deactivate()
-    bench.node.trigger_activate()
-    bench.send(scene.points)
-    assert bench.ask()['avoided'] == 0
-
-
-def test_failed_grasps_stay_where_they_are_when_the_camera_moves(bench, scene):
-    bench = bench('target_frame:=world', 'transform.source:=camera_pose').start()
-    peer, header = bench.graph.peer, messages.make_header
-    poses = peer.create_publisher(PoseStamped, '/dkt/camera_pose', 1)
-    failed = peer.create_publisher(PoseArray, '/dkt/failed_grasps', 1)
-    bench.graph.wait_for_match(poses, failed)
-    at = np.array([0.0, 0.01, 0.07])
-    failed.publish(PoseArray(header=header(STAMP_NS, 'world'), poses=[
-        Pose(position=Point(x=at[0], y=at[1], z=at[2]))]))
-    wait_until(lambda: bench.node._failed._known)
-    for seen in (scene, view([placed(cylinder(0.03, 0.1))], 40, 60)):
-        T = np.linalg.inv(seen.T_world_camera)
-        known = bench.node._failed.poses(seen.T_world_camera, 'optical',
-                                         bench.node.get_clock().now().nanoseconds)
-        np.testing.assert_allclose(known[0][:3, 3], T[:3, :3] @ at + T[:3, 3], atol=1e-9)
-    stamp = bench.send(scene.points)
-    poses.publish(pose_message(scene.T_world_camera, header(stamp, 'world')))
-    wait_until(lambda: bench.node._transforms._poses)
-    assert bench.ask()['avoided'] == 1
-    # Given in the frame of the camera, they are taken to the world by its pose of that time.
-    camera = PoseArray(header=header(stamp, 'optical'), poses=[Pose()])
-    failed.publish(camera)
-    known = wait_until(lambda: list(bench.node._failed._known)[1:])
-    np.testing.assert_allclose(known[0].pose, scene.T_world_camera, atol=1e-9)
-    assert known[0].frame_id == 'world'
 
 
 def test_a_planner_that_raises_is_an_answer(bench, scene, monkeypatch):

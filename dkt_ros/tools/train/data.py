@@ -15,6 +15,7 @@ from rich.progress import track
 from dkt_ros.data.mixture import is_video
 from dkt_ros.data.scenes import EVALUATION_SEED, list_scenes, open_scene
 from dkt_ros.errors import UserError
+from dkt_ros.tools.train.augmentation import change_colors, change_light, change_tint
 
 
 @dataclass(frozen=True)
@@ -155,18 +156,21 @@ def prepare(clip: Clip, order: np.ndarray, height: int, width: int, rng: np.rand
     smooth = cv2.INTER_AREA if windows[0][1].stop - windows[0][1].start > width \
         else cv2.INTER_LINEAR
 
-    def resized(images: np.ndarray, how: int) -> np.ndarray:
-        parts = [np.ascontiguousarray(images[i][window]) for i, window in zip(order, windows)]
-        if images.dtype == np.float16:  # cv2 cannot resize it
+    def resized(images: Sequence[np.ndarray], how: int) -> np.ndarray:
+        parts = [np.ascontiguousarray(image[window]) for image, window in zip(images, windows)]
+        if parts[0].dtype == np.float16:  # cv2 cannot resize it
             parts = [part.astype(np.float32) for part in parts]
         return np.stack([cv2.resize(part, (width, height), interpolation=how) for part in parts])
 
-    rgb = resized(clip.rgb, smooth).astype(np.float32) / 255.0
-    inverse = resized(clip.inverse_depth, cv2.INTER_NEAREST)
-    normals = resized(clip.normals, cv2.INTER_NEAREST).astype(np.float32) / 127.0
-    material = resized(clip.material, cv2.INTER_NEAREST).astype(np.int64)
+    images = clip.rgb[order]
+    if augment and (order == order[0]).all():  # patterns of light would have to follow a camera
+        images = [change_light(images[0], rng)] * len(order)
+    rgb = resized(images, smooth).astype(np.float32) / 255.0
+    inverse = resized(clip.inverse_depth[order], cv2.INTER_NEAREST)
+    normals = resized(clip.normals[order], cv2.INTER_NEAREST).astype(np.float32) / 127.0
+    material = resized(clip.material[order], cv2.INTER_NEAREST).astype(np.int64)
     if augment:
-        rgb = change_colors(rgb, rng)
+        rgb = change_colors(change_tint(rgb, material, rng), rng)
         if rng.random() < 0.5:
             rgb, inverse, material = rgb[:, :, ::-1], inverse[:, :, ::-1], material[:, :, ::-1]
             normals = normals[:, :, ::-1] * np.array([-1, 1, 1], np.float32)
@@ -182,19 +186,6 @@ def normalized(inverse_depth: np.ndarray) -> np.ndarray:
     low, high = inverse_depth[valid].min(), inverse_depth[valid].max()
     scaled = 2 * (inverse_depth - low) / max(high - low, 1e-3) - 1
     return np.where(valid, scaled, 0).astype(np.float32)
-
-
-def change_colors(rgb: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Vary exposure, colour, gamma, blur and noise of images (T, H, W, 3) in [0, 1]."""
-    gain = np.exp(rng.normal(0, 0.2) + rng.normal(0, 0.07, 3)).astype(np.float32)
-    rgb = np.clip(rgb * gain, 0, 1) ** np.float32(np.exp(rng.normal(0, 0.12)))
-    gray = rgb.mean(axis=-1, keepdims=True)
-    rgb = gray + (rgb - gray) * np.float32(rng.uniform(0.5, 1.3))
-    if rng.random() < 0.25:
-        sigma = rng.uniform(0.3, 1.0)
-        rgb = np.stack([cv2.GaussianBlur(image, (0, 0), sigma) for image in rgb])
-    noise = rng.standard_normal(rgb.shape, np.float32) * np.float32(rng.uniform(0, 0.025))
-    return np.clip(rgb + noise, 0, 1)
 
 
 def batches_ahead(draw, depth: int = 3) -> Iterator[Batch]:
