@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from dkt_ros.errors import UserError
 from dkt_ros.options import Config, option
+from dkt_ros.pose_config import ParallaxConfig, TransformConfig
 from dkt_ros.render_config import (  # noqa: F401
     RENDER_PRESETS,
     AssetsConfig,
@@ -175,6 +176,7 @@ class PerceptionConfig(Config):
     anchor: AnchorConfig = option(AnchorConfig(), 'Where metres come from.')
     fusion: FusionConfig = option(FusionConfig(), 'Which pixels of the sensor are believed.')
     normals: NormalsConfig = option(NormalsConfig(), 'Where normals come from.')
+    parallax: ParallaxConfig = option(ParallaxConfig(), 'What the motion of the camera tells.')
 
 
 @dataclass(frozen=True)
@@ -244,6 +246,11 @@ class DepthNodeConfig(PerceptionConfig):
                              'manager.', read_only=True)
     max_age_s: float = option(0.0, 'Images older than this on arrival are dropped [s]; 0 takes '
                               'all.', minimum=0.0, maximum=3600.0)
+    world_frame: str = option('', 'A frame that does not move, such as the base of the arm that '
+                              "carries the camera: by the camera's poses in it, `parallax` "
+                              'corrects the distance of things. Empty goes without.',
+                              read_only=True)
+    transform: TransformConfig = option(TransformConfig(), 'Where those poses come from.')
     input: InputConfig = option(InputConfig(), 'What is subscribed and how it is paired.')
     points: PointsConfig = option(PointsConfig(), 'The point cloud.')
     depth_color: DepthColorConfig = option(DepthColorConfig(), 'The colours of depth/color.')

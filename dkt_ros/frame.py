@@ -23,6 +23,8 @@ class Frame:
         Intrinsics of `rgb`.
     sensor_depth : (H, W) float32 or None
         The camera's own depth along z, aligned to `rgb` [m]; NaN where invalid.
+    T_world_camera : (4, 4) float64 or None
+        Pose of the optical frame in one that does not move, where it is known.
 
     """
 
@@ -30,6 +32,7 @@ class Frame:
     stamp_ns: int
     camera: PinholeCamera
     sensor_depth: np.ndarray | None = None
+    T_world_camera: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         size = (self.camera.height, self.camera.width)

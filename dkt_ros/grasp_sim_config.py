@@ -113,6 +113,7 @@ class GraspSimConfig(Config):
                                 'says.', minimum=0, maximum=3840)
     working_height: int = option(0, 'Working height of that model [px]; 0 takes what its folder '
                                  'says.', minimum=0, maximum=2160)
+    parallax: bool = option(True, 'That model is told the pose of the wrist in each frame.')
     things: str = option('tabletop-v1', 'Families and materials of the things: those of the '
                          'library that this preset of `dkt render` has too, or all.',
                          choices=WORLDS)

@@ -1,16 +1,17 @@
 """
 Perception: frames in, metric maps at the image's pixels out. The whole chain, without ROS.
 
-    DKTStream -> (a window of disparity) -> MetricAnchor -> Upsampler -> fusion
+    DKTStream -> (a window of disparity) -> MetricAnchor -> Parallax -> Upsampler -> fusion
 
 Nodes and tools use this class and nothing below it.
 """
 from __future__ import annotations
 
 import ctypes
+import dataclasses
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 from itertools import groupby
 from typing import TYPE_CHECKING
@@ -23,6 +24,7 @@ from dkt_ros.anchor import AnchorState, MetricAnchor, near_holes
 from dkt_ros.config import PerceptionConfig
 from dkt_ros.frame import DepthEstimate, Frame
 from dkt_ros.geometry import cos_incidence, depth_to_normals
+from dkt_ros.parallax import Parallax
 from dkt_ros.upsample import Upsampler
 
 if TYPE_CHECKING:
@@ -84,7 +86,7 @@ class Perception:
         The model; a pipeline is wrapped into a `DKTStream`. A stream is anything with
         `advance(frame)`, `drain()`, `denoise(pending)`, `decode(pending)` and `reset(reason)`.
     config : PerceptionConfig
-        Stream, anchor, fusion and where normals come from.
+        Stream, anchor, fusion, parallax and where normals come from.
     wanted : iterable of str
         Which of `FIELDS` to compute; what is not wanted is None in the estimates (and disparity
         stays at the working size). May be changed at any time.
@@ -95,6 +97,10 @@ class Perception:
         What gives disparity.
     anchor : MetricAnchor
         What gives metres.
+    parallax : Parallax
+        What corrects the distance of things where the camera's pose is known.
+    pose_of : callable or None
+        Asked for the pose (4, 4) of a frame that has none, when its maps are made; may give None.
 
     """
 
@@ -103,6 +109,8 @@ class Perception:
         self.config = config or PerceptionConfig()
         self.stream = _as_stream(pipeline_or_stream, self.config)
         self.anchor = MetricAnchor(self.config.anchor)
+        self.parallax = Parallax(self.config.parallax)
+        self.pose_of: Callable[[Frame], np.ndarray | None] | None = None
         self.wanted = wanted
         self._last: Frame | None = None
 
@@ -150,12 +158,12 @@ class Perception:
     def reset(self, reason: str) -> None:
         """Start a new stream with a new anchor."""
         self.stream.reset(reason)
-        self.anchor.reset()
+        self._forget()
         self._last = None
 
     def _complete_window(self, window: list[DepthEstimate]) -> Iterator[DepthEstimate]:
         if self._starts_anew(window[0].frame):
-            self.anchor.reset()
+            self._forget()
         self._last = window[-1].frame
         cleaned = [_cleaned_sensor(estimate) for estimate in window]
         sensors = [_shrunk(depth, estimate) for depth, estimate in
@@ -165,7 +173,19 @@ class Perception:
         height, width = disparity.shape[1:]
         state = self.anchor.update(disparity, stacked, window[0].camera.resized(width, height))
         for estimate, sensor, small in zip(window, cleaned, sensors, strict=True):
-            yield _FrameMaps(estimate, sensor, small, state, self).finish()
+            yield _FrameMaps(self._placed(estimate), sensor, small, state, self).finish()
+
+    def _placed(self, estimate: DepthEstimate) -> DepthEstimate:
+        """Return the estimate with the camera's pose, if somebody knows it."""
+        frame = estimate.frame
+        if self.pose_of is None or frame.T_world_camera is not None:
+            return estimate
+        pose = self.pose_of(frame)
+        return estimate.filled(frame=dataclasses.replace(frame, T_world_camera=pose))
+
+    def _forget(self) -> None:
+        self.anchor.reset()
+        self.parallax.reset()
 
     def _starts_anew(self, frame: Frame) -> bool:
         if self._last is None:
@@ -192,6 +212,9 @@ class _FrameMaps:
             self.factor, self.residual = owner.anchor.correction(values, small_sensor, doubtful)
             if self.factor is not None:
                 values = values / self.factor
+            moved = owner.parallax.correct(estimate.frame, values, small_sensor)
+            if moved is not None:
+                values = values / moved
         self.small = np.nan_to_num(values)
 
     @cached_property

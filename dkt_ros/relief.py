@@ -54,7 +54,7 @@ def standing(sensor: np.ndarray, wrong: np.ndarray, min_relief: float) -> np.nda
     if not kept.any():
         return np.zeros_like(wrong)
     bent = _roughness(sensor)
-    relief = 1 - np.nan_to_num(sensor) * _surroundings(sensor, kept)
+    relief = 1 - np.nan_to_num(sensor) * surroundings(sensor, kept)
     smooth = wrong & (bent < SMOOTH * np.median(bent[kept]))
     regions = cv2.morphologyEx(np.uint8(smooth & (relief > LESS_RELIEF * min_relief)),
                                cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
@@ -104,7 +104,7 @@ def _roughness(sensor: np.ndarray) -> np.ndarray:
     return np.where(count > 0.6, bends / np.maximum(count, np.float32(1e-6)), np.inf)
 
 
-def _surroundings(sensor: np.ndarray, kept: np.ndarray) -> np.ndarray:
+def surroundings(sensor: np.ndarray, kept: np.ndarray) -> np.ndarray:
     """
     Return the inverse depth (H, W) [1/m] that the kept pixels around have behind things.
 

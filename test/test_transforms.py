@@ -11,9 +11,9 @@ pytest.importorskip('rclpy')
 
 from scipy.spatial.transform import Rotation  # noqa: E402
 
-from dkt_ros.grasp.config import TransformConfig  # noqa: E402
 from dkt_ros.nodes import messages  # noqa: E402
 from dkt_ros.nodes.transforms import TransformError, Transforms  # noqa: E402
+from dkt_ros.pose_config import TransformConfig  # noqa: E402
 
 STAMP_NS = 1_700_000_000 * 10**9
 TURN = Rotation.from_euler('xyz', [0.1, 0.2, 0.3])

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from dkt_ros.errors import UserError
 from dkt_ros.options import Config, option
+from dkt_ros.pose_config import TransformConfig
 
 
 @dataclass(frozen=True)
@@ -150,31 +151,6 @@ class GraspConfig(Config):
     candidates: CandidateConfig = option(CandidateConfig(), 'Which hypotheses are made.')
     collision: CollisionConfig = option(CollisionConfig(), 'What the hand keeps clear of.')
     weights: ScoreWeights = option(ScoreWeights(), 'Exponents of the parts of the score.')
-
-
-@dataclass(frozen=True)
-class TransformConfig(Config):
-    """How the cloud gets into the target frame."""
-
-    source: str = option('auto', '`tf` asks TF; `camera_pose` takes the topic of that name; '
-                         '`static` takes xyz and rpy; `auto` takes TF where tf2 is installed, '
-                         'else camera_pose.', choices=('auto', 'tf', 'camera_pose', 'static'),
-                         read_only=True)
-    xyz: tuple[float, ...] = option((0.0, 0.0, 0.0), 'For source `static`: position of the frame '
-                                    'of the cloud in target_frame [m].')
-    rpy: tuple[float, ...] = option((0.0, 0.0, 0.0), 'For source `static`: its roll, pitch, yaw '
-                                    'about fixed axes [rad].')
-    slop_s: float = option(0.05, 'Largest difference between the stamp of the cloud and that of '
-                           'the newest transform or of a camera_pose [s].', minimum=0.0,
-                           maximum=5.0)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name in ('xyz', 'rpy'):
-            value = getattr(self, name)
-            if len(value) != 3 or not all(map(math.isfinite, value)):
-                raise UserError(f'TransformConfig.{name} is {value}; three finite numbers are '
-                                'expected')
 
 
 @dataclass(frozen=True)

@@ -3,9 +3,11 @@ from __future__ import annotations
 
 import dataclasses
 import gc
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from importlib.util import find_spec
 from typing import Any, Protocol
+
+import numpy as np
 
 from dkt_ros.config import DepthNodeConfig
 from dkt_ros.errors import UserError
@@ -22,6 +24,7 @@ class PerceptionLike(Protocol):
     """The part of `dkt_ros.perception.Perception` that a node uses."""
 
     wanted: frozenset[str]
+    pose_of: Callable[[Frame], np.ndarray | None] | None
 
     def advance(self, frame: Frame) -> list:
         """Take a frame; return one thing for each frame of full windows, for `denoise`."""

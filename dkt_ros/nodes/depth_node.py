@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray
 
 from dkt_ros.config import DepthNodeConfig
-from dkt_ros.frame import DepthEstimate
+from dkt_ros.frame import DepthEstimate, Frame
 from dkt_ros.nodes.backend import Backend, ModelBackend
 from dkt_ros.nodes.diagnostics import StreamStats
 from dkt_ros.nodes.engine import Engine
@@ -23,9 +24,11 @@ from dkt_ros.nodes.outputs import Outputs
 from dkt_ros.nodes.pairing import Pair
 from dkt_ros.nodes.parameters import NodeParameters
 from dkt_ros.nodes.report import Report
+from dkt_ros.nodes.transforms import TransformError, Transforms
 from dkt_ros.perception import share_processor
 
 TICK_S = 0.25
+WARN_S = 5.0
 
 
 class DepthNode(ManagedNode):
@@ -33,7 +36,8 @@ class DepthNode(ManagedNode):
     RGB and the camera's own depth in; the model's metric depth, normals, mask and points out.
 
     Subscribed (best effort, keep last 5; relative names)
-        color/image_raw, color/camera_info, aligned_depth_to_color/image_raw.
+        color/image_raw, color/camera_info, aligned_depth_to_color/image_raw; camera_pose or TF
+        if `world_frame` is set.
     Published (reliable, keep last 1; capture stamp and frame of the colour image)
         depth, camera_info, depth_fused, disparity, normals, normals/color, depth/color, mask,
         confidence, points; and /diagnostics once a second.
@@ -56,6 +60,7 @@ class DepthNode(ManagedNode):
         self.engine: Engine | None = None
         self._outputs: Outputs | None = None
         self._inputs: Inputs | None = None
+        self._transforms: Transforms | None = None
         self._wanted: frozenset[str] = frozenset()
         self.stats = StreamStats()
         self._options = NodeParameters(self, DepthNodeConfig(), self._is_configured,
@@ -70,16 +75,22 @@ class DepthNode(ManagedNode):
         self._backend.load(self.config)
         self._outputs = Outputs(self, self.config)
         self.engine = Engine(self._backend, self.config, self._publish,
-                             self._outputs.fields, self.stats, self.report.unusable)
+                             self._outputs.fields, self.stats, self.report.unusable,
+                             self._pose_of if self.config.world_frame else None)
 
     def _subscribe(self) -> None:
         self.engine.restart('activated')
+        if self.config.world_frame:
+            self._transforms = Transforms(self, self.config.transform, 'world_frame')
         self._inputs = Inputs(self, self.config, self._on_pair, self._wall, self.stats)
 
     def _unsubscribe(self) -> None:
         if self._inputs is not None:
             self._inputs.destroy()
             self._inputs = None
+        if self._transforms is not None:
+            self._transforms.destroy()
+            self._transforms = None
         if self.engine is not None:
             self.engine.restart('deactivated')
 
@@ -103,6 +114,21 @@ class DepthNode(ManagedNode):
         self.engine.restart('parameters changed', config)
         if self._inputs is not None:
             self._inputs.configure(config)
+        if self._transforms is not None:
+            self._transforms.configure(config.transform)
+
+    def _pose_of(self, frame: Frame) -> np.ndarray | None:
+        """Return where the camera was, or None; in the thread that makes the maps."""
+        transforms = self._transforms
+        if transforms is None:
+            return None
+        try:
+            return transforms.lookup(self.config.world_frame, frame.camera.frame_id,
+                                     frame.stamp_ns)
+        except TransformError as error:
+            self.stats.count('without_pose')
+            self.get_logger().warning(f'no parallax: {error}', throttle_duration_sec=WARN_S)
+            return None
 
     def _on_pair(self, pair: Pair) -> None:
         if not self._outputs.fields():

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 from sensor_msgs.msg import CompressedImage
 
 from dkt_ros.config import DepthNodeConfig
@@ -75,19 +76,23 @@ class Engine:
         Counts and times.
     report : callable
         Told a sentence when a frame could not be used.
+    pose_of : callable, optional
+        Gives the pose of the camera in a frame, or None where nobody knows it.
 
     """
 
     def __init__(self, backend: Backend, config: DepthNodeConfig,
                  publish: Callable[[DepthEstimate], None],
                  fields: Callable[[], frozenset[str]], stats: StreamStats,
-                 report: Callable[[str], None]) -> None:
+                 report: Callable[[str], None],
+                 pose_of: Callable[[Frame], np.ndarray | None] | None = None) -> None:
         self._backend = backend
         self._config = config
         self._publish = publish
         self._fields = fields
         self._stats = stats
         self._report = report
+        self._pose_of = pose_of
         self._lock = threading.Lock()
         self._generation = 0
         self._rebuild = False
@@ -99,7 +104,7 @@ class Engine:
         self._open_stream = False
         self._normals = 'normals' in fields()
         self.last_estimate: DepthEstimate | None = None
-        self.perception: PerceptionLike = backend.perception(config, self._normals)
+        self.perception = self._new_perception()
         window, overlap = config.stream.window
         self._pacer = Pacer()
         self._worker = Worker(self._process, self._failed, 4 * (window - overlap) + 1)
@@ -256,19 +261,23 @@ class Engine:
             rebuild, reason = self._rebuild, self._reset_reason
             self._rebuild, self._reset_reason = False, ''
             toggled, self._normals = normals != self._normals, normals
-            config = self._config
         if toggled and not (rebuild or reason):
             self._hand_on(generation, self.perception.drain())
         if toggled or rebuild or reason:
             for worker in self._workers[1:]:
                 worker.join()
         if toggled or rebuild:
-            self.perception = self._backend.perception(config, normals)
+            self.perception = self._new_perception()
         elif reason:
             self.perception.reset(reason)
         if rebuild or reason:
             self._read_s = self._encode_s = self._cpu_s = 0.0
         self.perception.wanted = fields
+
+    def _new_perception(self) -> PerceptionLike:
+        perception = self._backend.perception(self._config, self._normals)
+        perception.pose_of = self._pose_of
+        return perception
 
     def _hand_over(self, generation: int, estimate: DepthEstimate) -> bool:
         """Publish an estimate unless its stream is over; return whether it still runs."""

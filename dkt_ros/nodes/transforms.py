@@ -13,8 +13,8 @@ from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.time import Time
 from scipy.spatial.transform import Rotation
 
-from dkt_ros.grasp.config import TransformConfig
 from dkt_ros.nodes.messages import pose_to_matrix, stamp_to_ns
+from dkt_ros.pose_config import TransformConfig
 
 POSES_KEPT = 200
 POSE_QOS = dict(history=HistoryPolicy.KEEP_LAST, depth=10,
@@ -35,11 +35,14 @@ class Transforms:
         Owns the subscription or the TF listener.
     config : TransformConfig
         Where transforms come from.
+    parameter : str
+        What the node calls the frame that is asked for; for messages.
 
     """
 
-    def __init__(self, node: LifecycleNode, config: TransformConfig) -> None:
-        self._node = node
+    def __init__(self, node: LifecycleNode, config: TransformConfig,
+                 parameter: str = 'target_frame') -> None:
+        self._node, self._parameter = node, parameter
         self._poses: deque[PoseStamped] = deque(maxlen=POSES_KEPT)
         self._subscription = self._listener = self._buffer = None
         self.source = config.source
@@ -105,7 +108,7 @@ class Transforms:
             if abs(newest_ns - stamp_ns) * 1e-9 <= self._config.slop_s:
                 return pose
         raise TransformError(
-            f'no TF from {source} to {target} at the stamp of the cloud: {problem}; publish it (a '
+            f'no TF from {source} to {target} at its stamp: {problem}; publish it (a '
             'robot description, a static_transform_publisher), or set transform.source')
 
     def _at(self, target: str, source: str, when: Time) -> tuple[np.ndarray, int]:
@@ -121,15 +124,15 @@ class Transforms:
             raise TransformError(
                 f'the pose of {source} in {target} is not known: no message on {topic}; remap it '
                 'to your camera_pose, set transform.source to static with xyz and rpy, or leave '
-                'target_frame empty (tf2_ros is not used here)')
+                f'{self._parameter} empty (tf2_ros is not used here)')
         nearest = min(poses, key=lambda pose: abs(stamp_to_ns(pose.header.stamp) - stamp_ns))
         if nearest.header.frame_id != target:
-            raise TransformError(f'{topic} is given in {nearest.header.frame_id!r}, target_frame '
-                                 f'is {target!r}; make them the same')
+            raise TransformError(f'{topic} is given in {nearest.header.frame_id!r}, '
+                                 f'{self._parameter} is {target!r}; make them the same')
         off_s = abs(stamp_to_ns(nearest.header.stamp) - stamp_ns) * 1e-9
         if off_s > self._config.slop_s:
-            raise TransformError(f'the nearest pose on {topic} is {off_s:.3f} s from the stamp of '
-                                 f'the cloud; transform.slop_s allows {self._config.slop_s:g} s')
+            raise TransformError(f'the nearest pose on {topic} is {off_s:.3f} s from that '
+                                 f'stamp; transform.slop_s allows {self._config.slop_s:g} s')
         return pose_to_matrix(nearest.pose)
 
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +44,8 @@ class Task:
         For our chain and for anchoring the others.
     max_frames : int or None
         Frames taken of each clip.
+    poses : bool
+        Whether our chain is told where the camera was.
 
     """
 
@@ -52,6 +54,7 @@ class Task:
     methods: dict[str, Predict]
     config: PerceptionConfig
     max_frames: int | None = None
+    poses: bool = False
 
 
 @dataclass
@@ -115,6 +118,8 @@ def _items(clip: Clip, task: Task) -> Iterator[SceneFrame]:
     for count, item in enumerate(clip.items()):
         if task.max_frames is not None and count >= task.max_frames:
             return
+        if task.poses:
+            item = replace(item, frame=replace(item.frame, T_world_camera=item.T_world_camera))
         yield item
 
 

@@ -45,7 +45,8 @@ def run_evaluate(data: str | Path | Sequence[Path], *, model: str | Path = 'dkt-
                  baselines: Sequence[str] = ('filled',), config: PerceptionConfig | None = None,
                  device: str = 'auto', max_scenes: int | None = None, repeat: int | None = None,
                  max_frames: int | None = None, baseline_models: str | Path | None = None,
-                 console: Console | None = None, perception: object | None = None) -> dict:
+                 poses: bool = False, console: Console | None = None,
+                 perception: object | None = None) -> dict:
     """
     Evaluate a model on scenes.
 
@@ -67,6 +68,8 @@ def run_evaluate(data: str | Path | Sequence[Path], *, model: str | Path = 'dkt-
         Fewer scenes of each folder; fewer frames of each; how often a still is shown.
     baseline_models : str or Path, optional
         Folder with a folder of weights for each method.
+    poses : bool
+        Tell our chain the poses of the camera, as an arm would (`dkt_ros.parallax`).
     console : rich.console.Console, optional
         Where progress and the table go.
     perception : Perception, optional
@@ -92,10 +95,10 @@ def run_evaluate(data: str | Path | Sequence[Path], *, model: str | Path = 'dkt-
         config = with_normals(folder, config)
         perception = load_perception(folder, config, device)
     fillers = tuple(name for name in baselines if name in CLASSICAL)
-    task, stats = Task(protocol, fillers, methods, config, max_frames), RunStats()
+    task, stats = Task(protocol, fillers, methods, config, max_frames, poses), RunStats()
     results = _evaluated(clips, perception, task, stats, console)
     settings = {'protocol': protocol, 'data': ', '.join(map(str, folders)), 'device': device,
-                'baselines': list(baselines), **config.to_dict()}
+                'baselines': list(baselines), 'poses': poses, **config.to_dict()}
     result = {**provenance(folder, settings, config.stream.seed), 'protocol': protocol,
               'scenes': len(results), **stats.summary(),
               **summarise(results, config.stream.seed),

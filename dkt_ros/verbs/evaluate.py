@@ -40,6 +40,9 @@ def evaluate(
         min=1, help='Take the first frames of each scene only.')] = None,
     repeat: Annotated[int | None, typer.Option(
         min=1, help='Show each still so many times.')] = None,
+    poses: Annotated[bool, typer.Option(
+        '--poses', help='Tell the chain where the camera was in each frame, as an arm would.',
+    )] = False,
     device: Device = DepthNodeConfig.device,
     config: Options = None,
     json: Json = None,
@@ -54,4 +57,4 @@ def evaluate(
                         baselines=[name for name in baselines.split(',') if name],
                         config=perception_options(config, preset), device=device,
                         max_scenes=max_scenes, max_frames=frames, repeat=repeat,
-                        baseline_models=baseline_models), json)
+                        baseline_models=baseline_models, poses=poses), json)

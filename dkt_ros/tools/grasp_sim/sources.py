@@ -167,9 +167,10 @@ class RenderObserver:
         estimates = []
         for item in scene:
             # The infrared pair belongs to the last frame; the sensor sees nothing before it.
-            frame = item.frame if item.index == last.index else dataclasses.replace(
-                item.frame, sensor_depth=blind)
-            estimates += self._perception.push(frame)
+            depth = sensor if item.index == last.index else blind
+            pose = item.T_world_camera if self._config.parallax else None
+            estimates += self._perception.push(dataclasses.replace(
+                item.frame, sensor_depth=depth, T_world_camera=pose))
         estimate = [*estimates, *self._perception.flush()][-1]
 
         def seen(depth: np.ndarray | None, confidence: np.ndarray | None = None) -> Observation:
