@@ -164,7 +164,7 @@ class StubPerception:
 
     def __init__(self, backend, config, normals: bool) -> None:
         self.backend, self.config, self.normals = backend, config, normals
-        self.waiting, self.wanted = [], frozenset()
+        self.waiting, self.wanted, self.pose_of = [], frozenset(), None
 
     def advance(self, frame) -> list[DepthEstimate]:
         self.backend.frames.append(frame)
@@ -184,6 +184,9 @@ class StubPerception:
         return pending
 
     def complete(self, estimates):
+        for estimate in estimates:
+            if self.pose_of is not None:
+                self.backend.poses.append(self.pose_of(estimate.frame))
         return estimates
 
     def reset(self, reason: str) -> None:
@@ -210,7 +213,7 @@ class StubBackend:
 
     def __init__(self, window: int = 1) -> None:
         self.window = window
-        self.frames, self.resets, self.built = [], [], []
+        self.frames, self.resets, self.built, self.poses = [], [], [], []
         self.loaded = self.unlocked = False
         self.on_push = lambda frame: None
 

@@ -13,7 +13,7 @@ from dkt_ros.pose_config import ParallaxConfig
 
 CAMERA = PinholeCamera(320, 240, 300.0, 300.0, 159.5, 119.5)
 WALL_M, PANE_M = 1.0, 0.8
-SOFT = ParallaxConfig(stiffness=0.01)
+STANDARD, SOFT = ParallaxConfig(), ParallaxConfig(stiffness=0.01)
 # The pane and the pattern on it, in metres on its plane; only its lines are opaque.
 EDGES = np.array([[-0.13, -0.1], [0.12, -0.1], [0.12, 0.11], [-0.13, 0.11]])
 
@@ -48,7 +48,7 @@ def frame_at(T, pose=None):
     return Frame(picture(T)[0], 0, CAMERA, None, T if pose is None else pose)
 
 
-def factor_for(model_of_pane, config=ParallaxConfig(), steps=(0.0, 0.02, 0.04, 0.06)):
+def factor_for(model_of_pane, config=STANDARD, steps=(0.0, 0.02, 0.04, 0.06)):
     """Show the scene from a row of places; return the last answer and where the pane is."""
     parallax = Parallax(config)
     for x in steps:
@@ -64,7 +64,7 @@ def factor_for(model_of_pane, config=ParallaxConfig(), steps=(0.0, 0.02, 0.04, 0
 
 @pytest.mark.parametrize('wrong', [0.9, 1.0, 1.12])
 def test_a_pane_comes_to_where_it_is(wrong):
-    for config, left in ((SOFT, 0.018), (ParallaxConfig(), 0.04)):
+    for config, left in ((SOFT, 0.018), (STANDARD, 0.04)):
         factor, pane = factor_for(lambda rows: PANE_M * wrong + 0 * rows, config)
         if factor is None:
             assert wrong == 1.0
@@ -98,7 +98,7 @@ def test_earlier_views_must_be_of_another_place_and_a_near_one():
 
 
 def test_without_pose_or_sensor_nothing_is_done():
-    parallax = Parallax(ParallaxConfig())
+    parallax = Parallax(STANDARD)
     inverse, sensor = (np.full((240, 320), np.float32(1.0)) for _ in range(2))
     parallax.correct(frame_at(pose_at(0.0)), inverse, sensor)
     lost = dataclasses.replace(frame_at(pose_at(0.05)), T_world_camera=None)
@@ -109,7 +109,7 @@ def test_without_pose_or_sensor_nothing_is_done():
 
 
 def test_a_reset_forgets_the_views():
-    parallax = Parallax(ParallaxConfig())
+    parallax = Parallax(STANDARD)
     for x in (0.0, 0.03):
         parallax.correct(frame_at(pose_at(x)), np.ones((240, 320), np.float32), None)
     assert len(parallax._views) == 2

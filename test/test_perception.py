@@ -224,3 +224,34 @@ def test_windows_are_told_apart_and_nan_disparity_does_no_harm():
     assert estimates[1].anchor is not estimates[2].anchor
     assert np.isnan(estimates[0].depth[13, 13])
     assert np.isfinite(estimates[0].depth[60, 30])
+
+
+def test_poses_are_asked_for_late_and_move_what_the_motion_says():
+    perception = Perception(StreamOfTruth())
+    pose, moved = np.eye(4), np.ones((60, 80), np.float32)
+    moved[25:45, 30:45] = 1.1
+    asked, seen = [], []
+    perception.pose_of = lambda frame: asked.append(frame.stamp_ns) or pose
+    perception.parallax.correct = lambda frame, inverse, sensor: seen.append(
+        (frame.T_world_camera, inverse.shape, sensor.shape)) or moved
+    for index in range(WINDOW - 1):
+        assert perception.push(frame(index)) == [] and asked == []
+    estimates = perception.push(frame(WINDOW - 1))
+    assert asked == [estimate.stamp_ns for estimate in estimates]
+    assert seen[0] == (pose, (60, 80), (60, 80)) and estimates[-1].frame.T_world_camera is pose
+    plain = run()[1][-1]
+    inside = (slice(54, 86), slice(64, 86))
+    np.testing.assert_allclose(estimates[-1].depth[inside], 1.1 * plain.depth[inside], rtol=1e-3)
+    np.testing.assert_allclose(estimates[-1].depth[100:], plain.depth[100:], rtol=1e-4)
+
+
+def test_a_reset_or_another_camera_ends_the_views():
+    perception, _ = run()
+    ended = []
+    perception.parallax.reset = lambda: ended.append(True)
+    perception.reset('new camera')
+    assert len(ended) == 1
+    other = PinholeCamera(160, 120, 140.0, 140.0, 79.5, 59.5)
+    for index, camera in enumerate((CAMERA,) * WINDOW + (other,) * WINDOW):
+        perception.push(frame(index, camera=camera))
+    assert len(ended) == 2
