@@ -64,7 +64,7 @@ def factor_for(model_of_pane, config=STANDARD, steps=(0.0, 0.02, 0.04, 0.06)):
 
 @pytest.mark.parametrize('wrong', [0.9, 1.0, 1.12])
 def test_a_pane_comes_to_where_it_is(wrong):
-    for config, left in ((SOFT, 0.018), (STANDARD, 0.04)):
+    for config, left in ((SOFT, 0.02), (STANDARD, 0.04)):
         factor, pane = factor_for(lambda rows: PANE_M * wrong + 0 * rows, config)
         if factor is None:
             assert wrong == 1.0
@@ -81,7 +81,7 @@ def test_a_pane_that_leans_is_set_upright():
     inside = cv2.erode(np.uint8(pane), np.ones((9, 9))) > 0
     ratio = lean(np.indices(pane.shape)[0])[inside] / PANE_M
     before = np.abs(ratio - 1).mean()
-    assert np.abs(ratio * factor[inside] - 1).mean() < 0.4 * before
+    assert np.abs(ratio * factor[inside] - 1).mean() < 0.5 * before
 
 
 def test_a_stiff_prior_trusts_the_model():
