@@ -144,6 +144,17 @@ def test_affine_gt_removes_scale_and_shift(tmp_path):
     assert aligned['all']['dkt']['mae_m'] < 1e-4
 
 
+def test_the_chain_gets_poses_only_if_told_so(tmp_path):
+    def poses_of(**kwargs):
+        poses = []
+        evaluate(tmp_path, lambda frame: (poses.append(frame.T_world_camera), truth_of(frame))[1],
+                 **kwargs)
+        return poses
+    known = poses_of(poses=True)
+    assert len(known) == 10 and all(pose.shape == (4, 4) for pose in known)
+    assert poses_of() == [None] * 10
+
+
 def test_each_scene_starts_anew(tmp_path):
     make_scene(tmp_path / 'scenes' / 'a', 2)
     make_scene(tmp_path / 'scenes' / 'b', 2)
