@@ -116,6 +116,9 @@ class Parallax:
         if not seen.any():
             return None
         behind, factor = surroundings(sensor, seen), None
+        # A sensor that measures something before the background sees the thing itself.
+        with np.errstate(invalid='ignore'):
+            seen |= sensor * behind < 1 / (1 + STANDS_OUT)
         for region in _things(inverse_depth, behind, seen):
             plane = _Thing(region, inverse_depth, behind, view, others).fit(self._config.stiffness)
             if plane is not None:
@@ -245,7 +248,7 @@ def _strongest(strength: np.ndarray) -> np.ndarray:
 
 def _things(inverse_depth: np.ndarray, behind: np.ndarray, seen: np.ndarray
             ) -> Iterator[np.ndarray]:
-    """Yield the regions (h, w) that stand before the surroundings and that the sensor misses."""
+    """Yield the regions (h, w) that stand before the surroundings and that were not seen."""
     with np.errstate(divide='ignore', invalid='ignore'):
         stands = (inverse_depth > 0) & (behind > 0) & (inverse_depth / behind > 1 + STANDS_OUT)
     square = np.ones((3, 3), np.uint8)

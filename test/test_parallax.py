@@ -48,7 +48,7 @@ def frame_at(T, pose=None):
     return Frame(picture(T)[0], 0, CAMERA, None, T if pose is None else pose)
 
 
-def factor_for(model_of_pane, config=STANDARD, steps=(0.0, 0.02, 0.04, 0.06)):
+def factor_for(model_of_pane, config=STANDARD, steps=(0.0, 0.02, 0.04, 0.06), measured=WALL_M):
     """Show the scene from a row of places; return the last answer and where the pane is."""
     parallax = Parallax(config)
     for x in steps:
@@ -56,8 +56,8 @@ def factor_for(model_of_pane, config=STANDARD, steps=(0.0, 0.02, 0.04, 0.06)):
         pane = picture(T)[1]
         rows = np.indices(pane.shape)[0]
         inverse = np.float32(np.where(pane, 1 / model_of_pane(rows), 1 / WALL_M))
-        # Glass: the sensor measures the wall behind it.
-        sensor = np.full(pane.shape, np.float32(WALL_M))
+        # Glass: the sensor measures the wall behind it, unless told otherwise.
+        sensor = np.where(pane, np.float32(measured), np.float32(WALL_M))
         factor = parallax.correct(frame_at(T), inverse, sensor)
     return factor, pane
 
@@ -95,6 +95,12 @@ def test_earlier_views_must_be_of_another_place_and_a_near_one():
     assert factor_for(lambda rows: 0.88 + 0 * rows, steps=(0.0,) * 4)[0] is None
     assert factor_for(lambda rows: 0.88 + 0 * rows, steps=(0.0, 0.4, 0.0, 0.4))[0] is None
     assert factor_for(lambda rows: 0.88 + 0 * rows, ParallaxConfig(enabled=False))[0] is None
+
+
+@pytest.mark.parametrize('measured', [PANE_M, 0.75])
+def test_what_the_sensor_sees_before_the_background_is_left_alone(measured):
+    assert factor_for(lambda rows: 0.88 + 0 * rows, measured=measured)[0] is None
+    assert factor_for(lambda rows: 0.88 + 0 * rows, measured=np.nan)[0] is not None
 
 
 def test_without_pose_or_sensor_nothing_is_done():
