@@ -24,6 +24,7 @@ from dkt_ros.pose_config import ParallaxConfig
 from dkt_ros.relief import surroundings
 
 VIEWS_KEPT = 16
+ROW = 1024
 # Views nearer to each other than this, as a share of the least baseline, say the same.
 SPACING = 0.5
 # Model and sensor agree within this share; what is this much nearer than its surroundings stands
@@ -61,8 +62,11 @@ class View:
         u = np.float32(self.camera.fx * x / z + self.camera.cx)
         v = np.float32(self.camera.fy * y / z + self.camera.cy)
         inside = (u >= 0) & (u <= self.camera.width - 1) & (v >= 0) & (v <= self.camera.height - 1)
-        return cv2.remap(self.gradients, u[None], v[None], cv2.INTER_LINEAR,
-                         borderMode=cv2.BORDER_REPLICATE)[0], inside
+        # cv2 takes no row of more than 32 767 pixels.
+        shape = (-(-len(u) // ROW), ROW)
+        u, v = np.resize(u, shape), np.resize(v, shape)
+        found = cv2.remap(self.gradients, u, v, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        return found.reshape(-1, 2)[:len(points)], inside
 
 
 class Parallax:

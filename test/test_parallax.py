@@ -103,6 +103,17 @@ def test_what_the_sensor_sees_before_the_background_is_left_alone(measured):
     assert factor_for(lambda rows: 0.88 + 0 * rows, measured=np.nan)[0] is not None
 
 
+def test_a_wall_of_many_pixels():
+    parallax = Parallax(STANDARD)
+    for x in (0.0, 0.05):
+        frame = frame_at(pose_at(x))
+        inverse = np.full((480, 640), np.float32(1 / 0.7))
+        inverse[:40] = 1.0
+        sensor = np.full((480, 640), np.float32(1.0))
+        factor = parallax.correct(frame, inverse, sensor)
+    assert factor is None or factor.shape == (480, 640)
+
+
 def test_without_pose_or_sensor_nothing_is_done():
     parallax = Parallax(STANDARD)
     inverse, sensor = (np.full((240, 320), np.float32(1.0)) for _ in range(2))
