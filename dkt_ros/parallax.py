@@ -53,6 +53,7 @@ class View:
     gradients: np.ndarray
     camera: PinholeCamera
     T_world_camera: np.ndarray
+    stamp_ns: int
 
     def sample(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return gradients (N, 2) at world points (N, 3), and which of them are in the image."""
@@ -110,7 +111,8 @@ class Parallax:
         """
         if not self._config.enabled or frame.T_world_camera is None:
             return None
-        view = View(_gradients(frame.rgb), frame.camera, frame.T_world_camera)
+        view = View(_gradients(frame.rgb), frame.camera, frame.T_world_camera, frame.stamp_ns)
+        self._forget_before(frame.stamp_ns)
         others = self._others(view)
         self._keep(view)
         if not others or sensor is None:
@@ -129,6 +131,12 @@ class Parallax:
                 factor = np.ones_like(inverse_depth) if factor is None else factor
                 factor[region] = plane
         return factor
+
+    def _forget_before(self, stamp_ns: int) -> None:
+        """Drop views in which things may have stood elsewhere."""
+        age_ns = self._config.max_age_s * 1e9
+        while self._views and stamp_ns - self._views[0].stamp_ns > age_ns:
+            self._views.popleft()
 
     def _others(self, view: View) -> list[View]:
         """Return the views from the farthest places that are near enough."""

@@ -20,6 +20,8 @@ class ParallaxConfig(Config):
     max_baseline_m: float = option(
         0.15, 'Earlier views from farther than this show things too differently [m].',
         minimum=0.001, maximum=2.0)
+    max_age_s: float = option(5.0, 'Views older than this are forgotten: things may have been '
+                              'moved since [s].', minimum=0.1, maximum=3600.0)
     max_views: int = option(4, 'Earlier views that are compared; time grows with them.',
                             minimum=1, maximum=16)
     stiffness: float = option(

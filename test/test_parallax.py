@@ -44,8 +44,8 @@ def picture(T):
     return np.uint8(np.clip(image, 0, 255))[..., None].repeat(3, axis=2), pane > 0
 
 
-def frame_at(T, pose=None):
-    return Frame(picture(T)[0], 0, CAMERA, None, T if pose is None else pose)
+def frame_at(T, stamp_s=0.0):
+    return Frame(picture(T)[0], round(stamp_s * 1e9), CAMERA, None, T)
 
 
 def factor_for(model_of_pane, config=STANDARD, steps=(0.0, 0.02, 0.04, 0.06), measured=WALL_M):
@@ -132,6 +132,14 @@ def test_a_reset_forgets_the_views():
     assert len(parallax._views) == 2
     parallax.reset()
     assert not parallax._views
+
+
+def test_old_views_are_forgotten():
+    parallax = Parallax(ParallaxConfig(max_age_s=2.0))
+    flat = np.ones((240, 320), np.float32)
+    for x, stamp_s in ((0.0, 0.0), (0.03, 1.0), (0.03, 1.5), (0.06, 2.5)):
+        parallax.correct(frame_at(pose_at(x), stamp_s), flat, None)
+    assert [view.stamp_ns for view in parallax._views] == [1_000_000_000, 2_500_000_000]
 
 
 def test_baselines_that_contradict_are_refused():
