@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import cv2
 import numpy as np
@@ -55,17 +56,22 @@ class View:
     T_world_camera: np.ndarray
     stamp_ns: int
 
+    @cached_property
+    def _T_camera_world(self) -> np.ndarray:
+        return np.linalg.inv(self.T_world_camera)
+
     def sample(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return gradients (N, 2) at world points (N, 3), and which of them are in the image."""
-        T = np.linalg.inv(self.T_world_camera)
+        T = self._T_camera_world
         x, y, z = T[:3, :3] @ points.T + T[:3, 3:]
         z = np.maximum(z, 1e-3)
         u = np.float32(self.camera.fx * x / z + self.camera.cx)
         v = np.float32(self.camera.fy * y / z + self.camera.cy)
         inside = (u >= 0) & (u <= self.camera.width - 1) & (v >= 0) & (v <= self.camera.height - 1)
-        # cv2 takes no row of more than 32 767 pixels.
-        shape = (-(-len(u) // ROW), ROW)
-        u, v = np.resize(u, shape), np.resize(v, shape)
+        u, v = u[None], v[None]
+        if u.size > ROW:  # cv2 takes no more than 32 767 pixels in one
+            shape = (-(-u.size // ROW), ROW)
+            u, v = np.resize(u, shape), np.resize(v, shape)
         found = cv2.remap(self.gradients, u, v, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         return found.reshape(-1, 2)[:len(points)], inside
 
@@ -167,7 +173,7 @@ class _Thing:
         rays = np.stack([(columns - camera.cx) / camera.fx, (rows - camera.cy) / camera.fy,
                          np.ones(len(rows))], axis=1)
         gradients, _ = view.sample(self._world(rays))
-        kept = _strongest(np.linalg.norm(gradients, axis=1))
+        kept = _strongest(_lengths(gradients))
         rows, columns = rows[kept], columns[kept]
         inside = np.nonzero(region)
         self._low, self._high = (np.array([fun(axis) for axis in inside], float)
@@ -175,7 +181,7 @@ class _Thing:
         self._inside = self._within(np.stack(inside, axis=1))
         self._place = self._within(np.stack([rows, columns], axis=1))
         self._rays, self._gradients = rays[kept], gradients[kept]
-        self._strength = np.linalg.norm(self._gradients, axis=1)
+        self._strength = _lengths(self._gradients)
         self._depth = 1 / widened[rows, columns].astype(np.float64)
         trust = np.where(_core(region)[rows, columns], INSIDE, 1.0)
         self._weights = [trust * self._unexplained(other, 1 / behind[rows, columns])
@@ -217,7 +223,7 @@ class _Thing:
     def _unexplained(self, other: View, behind: np.ndarray) -> np.ndarray:
         """Return the weights (N,) of pixels: what they show that the background does not."""
         there, inside = other.sample(self._world(self._rays * behind[:, None]))
-        rest = np.linalg.norm(there - self._gradients, axis=1) / (self._strength + NOISE)
+        rest = _lengths(there - self._gradients) / (self._strength + NOISE)
         return np.clip(rest - EXPLAINED, 0, 1) * np.sqrt(self._strength) * inside
 
     def _scale(self, plane: np.ndarray, place: np.ndarray) -> np.ndarray:
@@ -229,8 +235,8 @@ class _Thing:
         total = 0.0
         for other, weights in zip(self._others, self._weights):
             there, inside = other.sample(points)
-            size = np.linalg.norm(there, axis=1) + self._strength + NOISE
-            off = np.linalg.norm(there - self._gradients, axis=1) / size
+            size = _lengths(there) + self._strength + NOISE
+            off = _lengths(there - self._gradients) / size
             total += float((np.where(inside, off, 1.0) * weights).sum())
         return total / self._total
 
@@ -240,6 +246,10 @@ def _gradients(rgb: np.ndarray) -> np.ndarray:
     gray = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY).astype(np.float32)
     gray = cv2.GaussianBlur(gray, (0, 0), sigma)
     return np.dstack([cv2.Sobel(gray, cv2.CV_32F, 1, 0), cv2.Sobel(gray, cv2.CV_32F, 0, 1)])
+
+
+def _lengths(vectors: np.ndarray) -> np.ndarray:
+    return np.hypot(vectors[:, 0], vectors[:, 1])
 
 
 def _distance(one: View, other: View) -> float:
