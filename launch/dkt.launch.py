@@ -51,10 +51,14 @@ ARGUMENTS = (
     ('info', f'{CAMERA_NODE}/color/camera_info', 'camera_info topic of the colour image.', None),
     ('depth', f'{CAMERA_NODE}/aligned_depth_to_color/image_raw',
      'Depth image topic, aligned to colour.', None),
+    ('camera_pose', f'{CAMERA_NODE}/camera_pose', 'Topic of the pose of the camera, where there '
+     'is no TF.', None),
+    ('world_frame', '', 'For a camera on a wrist: a frame that does not move, for example '
+     'panda_link0; its motion then tells how far off things stand.', None),
 )
 # launch argument: ROS parameter
 PARAMETERS = {'model': 'model', 'preset': 'stream.preset', 'execution': 'execution',
-              'device': 'device', 'autostart': 'autostart'}
+              'device': 'device', 'autostart': 'autostart', 'world_frame': 'world_frame'}
 
 
 def generate_launch_description():
@@ -94,6 +98,9 @@ def nodes(context):
     changes = {PARAMETERS[name]: given[name] for name in PARAMETERS if given[name]}
     if 'autostart' in changes:
         changes['autostart'] = given['autostart'] == 'true'
+    if given['camera'] == 'clip':
+        # A clip has no robot that publishes TF; it publishes its pose as a topic.
+        changes['transform.source'] = 'camera_pose'
     log_level = ['--ros-args', '--log-level', given['log_level']]
     started = [Node(
         package=PACKAGE, executable='depth_node', name='depth_node',
@@ -101,7 +108,8 @@ def nodes(context):
         parameters=[params, sim_time, changes] if changes else [params, sim_time],
         remappings=[('color/image_raw', given['color']),
                     ('color/camera_info', given['info']),
-                    ('aligned_depth_to_color/image_raw', given['depth'])])]
+                    ('aligned_depth_to_color/image_raw', given['depth']),
+                    ('camera_pose', given['camera_pose'])])]
     if given['camera'] == 'clip':
         # With simulated time the clip is the clock.
         clip = {'publish_clock': sim_time['use_sim_time'], 'loop': True}

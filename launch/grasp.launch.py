@@ -18,18 +18,16 @@ from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
 PACKAGE = 'dkt_ros'
-CAMERA_NODE = '/camera/camera'
 
 # name, default, description; those of dkt.launch.py come on top
 ARGUMENTS = (
     ('gripper', '', 'Gripper: a name in config/grippers or the path of a YAML file.'),
     ('target_frame', '', 'Frame of the grasps, its z against gravity, for example panda_link0.'),
     ('plan_rate', '', 'Plan so often [Hz]; 0.0 only when the service `plan` asks.'),
-    ('camera_pose', f'{CAMERA_NODE}/camera_pose', 'Topic of the pose of the camera, where there '
-     'is no TF.'),
 )
 # Declared by dkt.launch.py, which is included first.
-SHARED = ('camera', 'namespace', 'params_file', 'use_sim_time', 'log_level', 'autostart')
+SHARED = ('camera', 'namespace', 'params_file', 'use_sim_time', 'log_level', 'autostart',
+          'camera_pose')
 # launch argument: ROS parameter
 PARAMETERS = {'gripper': 'gripper', 'target_frame': 'target_frame'}
 

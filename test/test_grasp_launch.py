@@ -10,7 +10,7 @@ from dkt_ros.grasp.grasp import load_gripper
 
 LAUNCH = REPOSITORY / 'launch/grasp.launch.py'
 DEFAULTS = {'camera': 'none', 'namespace': 'dkt', 'params_file': '', 'use_sim_time': 'false',
-            'log_level': 'info', 'autostart': ''}
+            'log_level': 'info', 'autostart': '', 'camera_pose': '/camera/camera/camera_pose'}
 DISPLAYS = {'Image': 'sensor_msgs/msg/Image', 'PointCloud2': 'sensor_msgs/msg/PointCloud2',
             'PoseArray': 'geometry_msgs/msg/PoseArray',
             'MarkerArray': 'visualization_msgs/msg/MarkerArray'}
@@ -36,7 +36,7 @@ def test_it_includes_the_perception_and_declares_the_rest(stubs):  # noqa: F811
     launch = load()
     entities = launch['generate_launch_description']().args[0]
     declared = {item.args[0]: item.kwargs for item in of_kind(entities, 'DeclareLaunchArgument')}
-    assert set(declared) == {'gripper', 'target_frame', 'plan_rate', 'camera_pose'}
+    assert set(declared) == {'gripper', 'target_frame', 'plan_rate'}
     assert all(options['description'] for options in declared.values())
     include, = of_kind(entities, 'IncludeLaunchDescription')
     assert include.args[0].args[0] == str(REPOSITORY / 'launch/dkt.launch.py')

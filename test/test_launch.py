@@ -116,13 +116,17 @@ def test_the_depth_node_gets_remaps_and_only_the_given_parameters(stubs):
         {'stream.preset': 'image', 'autostart': False}]
     assert dict(node.kwargs['remappings'])['color/camera_info'] == \
         '/camera/camera/color/camera_info'
+    assert dict(node.kwargs['remappings'])['camera_pose'] == '/camera/camera/camera_pose'
     node, = started(launch)
     assert len(node.kwargs['parameters']) == 2
+    node, = started(launch, world_frame='panda_link0')
+    assert node.kwargs['parameters'][2] == {'world_frame': 'panda_link0'}
 
 
 def test_cameras(stubs):
     launch = load()
-    _, clip = started(launch, camera='clip', clip='/my.mp4', use_sim_time='true')
+    depth, clip = started(launch, camera='clip', clip='/my.mp4', use_sim_time='true')
+    assert depth.kwargs['parameters'][2] == {'transform.source': 'camera_pose'}
     assert clip.kwargs['executable'] == 'clip_camera_node'
     assert clip.kwargs['parameters'][1] == {'publish_clock': True, 'loop': True,
                                             'clip': '/my.mp4'}

@@ -29,7 +29,8 @@ def ros_arguments(params: Path) -> list[str]:
     """Return the ROS arguments of the process: parameter files, and the camera's topics."""
     remaps = [part for topic in INPUTS
               for part in ('-r', f'depth_node:{topic}:={CAMERA_NODE}/{topic}')]
-    remaps += ['-r', f'grasp_node:camera_pose:={CAMERA_NODE}/camera_pose']
+    for node in ('depth_node', 'grasp_node'):
+        remaps += ['-r', f'{node}:camera_pose:={CAMERA_NODE}/camera_pose']
     # The later file wins: a user's own file may hold parameters of any node.
     return ['--ros-args', '--params-file', str(share_path('config', 'grasp.yaml')),
             '--params-file', str(params), *remaps]
@@ -83,7 +84,7 @@ def run(clip: dict[str, object] | None) -> int:
         Parameter(name, value=value) for name, value in clip.items()])
     # A clip has no robot that publishes TF; it publishes its pose as a topic.
     source = [Parameter('transform.source', value='camera_pose')] if camera else []
-    nodes = [DepthNode(), *([camera] if camera else [])]
+    nodes = [DepthNode(parameter_overrides=source), *([camera] if camera else [])]
     for node in nodes:
         executor.add_node(node)
     try:
