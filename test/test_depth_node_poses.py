@@ -1,10 +1,12 @@
 """The depth node asks where the camera was: from `camera_pose`, and only where it may."""
+import sys
+
 import numpy as np
 import pytest
 
 pytest.importorskip('rclpy')
 
-from depth_bench import START_NS, Bench  # noqa: E402
+from depth_bench import FAILURE, START_NS, SUCCESS, Bench  # noqa: E402
 from geometry_msgs.msg import PoseStamped  # noqa: E402
 from ros_graph import makers_of, wait_until  # noqa: E402
 
@@ -53,3 +55,10 @@ def test_transforms_end_with_activity(bench):
     assert bench.node._transforms is None
     bench.node.trigger_activate()
     assert bench.node._transforms is not None
+
+
+def test_tf_that_is_not_installed_fails_activation(bench, monkeypatch):
+    monkeypatch.setitem(sys.modules, 'tf2_ros', None)
+    bench = bench('world_frame:=world', 'transform.source:=tf')
+    assert bench.node.trigger_configure() == SUCCESS
+    assert bench.node.trigger_activate() == FAILURE
