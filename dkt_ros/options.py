@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 import types
 import typing
 from dataclasses import dataclass, field
@@ -153,3 +154,9 @@ def check_value(name: str, value: Any, item: dataclasses.Field) -> None:
         if not ((low is None or number >= low) and (high is None or number <= high)):
             allowed = f'{"-inf" if low is None else low} to {"inf" if high is None else high}'
             raise UserError(f'{name} is {value!r}; allowed: {allowed}')
+
+
+def require_vector(name: str, value: tuple[float, ...]) -> None:
+    """Raise UserError unless `value` is three finite numbers."""
+    if len(value) != 3 or not all(map(math.isfinite, value)):
+        raise UserError(f'{name} is {value}; three finite numbers are expected')

@@ -12,14 +12,12 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cached_property
 
 import cv2
 import numpy as np
 
 from dkt_ros.averaging import as_bytes
-from dkt_ros.camera import PinholeCamera
 from dkt_ros.frame import Frame
 from dkt_ros.pose_config import ParallaxConfig
 from dkt_ros.relief import surroundings
@@ -47,14 +45,24 @@ FURTHEST, TILT, STEPS = 0.15, 0.12, (0.04, 0.02, 0.01, 0.005)
 SOFT = np.array([0.06, 0.05, 0.05])
 
 
-@dataclass(frozen=True)
 class View:
-    """The gradients (H, W, 2) of an image, and where it was taken."""
+    """
+    A frame with a pose, and the gradients of its image.
 
-    gradients: np.ndarray
-    camera: PinholeCamera
-    T_world_camera: np.ndarray
-    stamp_ns: int
+    Parameters
+    ----------
+    frame : Frame
+
+    """
+
+    def __init__(self, frame: Frame) -> None:
+        self.camera, self.T_world_camera = frame.camera, frame.T_world_camera
+        self.stamp_ns, self._rgb = frame.stamp_ns, frame.rgb
+
+    @cached_property
+    def gradients(self) -> np.ndarray:
+        """Along x and y (H, W, 2), of gray levels; taken when first asked for."""
+        return _gradients(self._rgb)
 
     @cached_property
     def _T_camera_world(self) -> np.ndarray:
@@ -63,10 +71,8 @@ class View:
     def sample(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return gradients (N, 2) at world points (N, 3), and which of them are in the image."""
         T = self._T_camera_world
-        x, y, z = T[:3, :3] @ points.T + T[:3, 3:]
-        z = np.maximum(z, 1e-3)
-        u = np.float32(self.camera.fx * x / z + self.camera.cx)
-        v = np.float32(self.camera.fy * y / z + self.camera.cy)
+        # Transposed, so that each coordinate lies in one piece, as `project` likes it.
+        u, v = np.float32(self.camera.project((T[:3, :3] @ points.T + T[:3, 3:]).T)).T
         inside = (u >= 0) & (u <= self.camera.width - 1) & (v >= 0) & (v <= self.camera.height - 1)
         u, v = u[None], v[None]
         if u.size > ROW:  # cv2 takes no more than 32 767 pixels in one
@@ -117,7 +123,7 @@ class Parallax:
         """
         if not self._config.enabled or frame.T_world_camera is None:
             return None
-        view = View(_gradients(frame.rgb), frame.camera, frame.T_world_camera, frame.stamp_ns)
+        view = View(frame)
         self._forget_before(frame.stamp_ns)
         others = self._others(view)
         self._keep(view)
@@ -170,8 +176,7 @@ class _Thing:
         # What lies just outside has the outline too; it takes the depth of the nearest inside.
         widened = cv2.dilate(np.where(region, inverse_depth, np.float32(0)), np.ones((5, 5)))
         rows, columns = np.nonzero((widened > 0) & (behind > 0) & np.isfinite(behind))
-        rays = np.stack([(columns - camera.cx) / camera.fx, (rows - camera.cy) / camera.fy,
-                         np.ones(len(rows))], axis=1)
+        rays = camera.rays()[rows, columns].astype(np.float64)
         gradients, _ = view.sample(self._world(rays))
         kept = _strongest(_lengths(gradients))
         rows, columns = rows[kept], columns[kept]

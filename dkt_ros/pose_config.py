@@ -1,11 +1,10 @@
 """Options of what knows, and of what uses, where the camera is."""
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 from dkt_ros.errors import UserError
-from dkt_ros.options import Config, option
+from dkt_ros.options import Config, option, require_vector
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,4 @@ class TransformConfig(Config):
     def __post_init__(self) -> None:
         super().__post_init__()
         for name in ('xyz', 'rpy'):
-            value = getattr(self, name)
-            if len(value) != 3 or not all(map(math.isfinite, value)):
-                raise UserError(f'TransformConfig.{name} is {value}; three finite numbers are '
-                                'expected')
+            require_vector(f'TransformConfig.{name}', getattr(self, name))

@@ -8,7 +8,7 @@ import pytest
 from dkt_ros.camera import PinholeCamera
 from dkt_ros.errors import UserError
 from dkt_ros.frame import Frame
-from dkt_ros.parallax import Parallax
+from dkt_ros.parallax import Parallax, View
 from dkt_ros.pose_config import ParallaxConfig
 
 CAMERA = PinholeCamera(320, 240, 300.0, 300.0, 159.5, 119.5)
@@ -132,6 +132,16 @@ def test_a_reset_forgets_the_views():
     assert len(parallax._views) == 2
     parallax.reset()
     assert not parallax._views
+
+
+def test_views_know_the_lens():
+    camera = dataclasses.replace(CAMERA, distortion=(0.1, -0.05, 0.001, 0.0, 0.0))
+    view = View(Frame(picture(pose_at(0.0))[0], 0, camera, None, pose_at(0.1)))
+    places = (slice(5, -5, 7), slice(5, -5, 9))
+    points = camera.unproject(np.ones((240, 320)))[places].reshape(-1, 3) + (0.1, 0, 0)
+    found, inside = view.sample(points)
+    assert inside.all()
+    np.testing.assert_allclose(found, view.gradients[places].reshape(-1, 2), atol=1.0)
 
 
 def test_old_views_are_forgotten():

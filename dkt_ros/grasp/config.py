@@ -1,11 +1,10 @@
 """The options of the grasp planner; defaults live here once, as in `dkt_ros.config`."""
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 from dkt_ros.errors import UserError
-from dkt_ros.options import Config, option
+from dkt_ros.options import Config, option, require_vector
 from dkt_ros.pose_config import TransformConfig
 
 
@@ -20,10 +19,7 @@ class WorkspaceConfig(Config):
     def __post_init__(self) -> None:
         super().__post_init__()
         for name in ('lower', 'upper'):
-            value = getattr(self, name)
-            if len(value) != 3 or not all(map(math.isfinite, value)):
-                raise UserError(f'WorkspaceConfig.{name} is {value}; three finite numbers are '
-                                'expected')
+            require_vector(f'WorkspaceConfig.{name}', getattr(self, name))
         if not all(low < high for low, high in zip(self.lower, self.upper)):
             raise UserError(f'the workspace is empty: lower is {self.lower}, upper {self.upper}; '
                             'each number of lower must be the smaller one')

@@ -29,7 +29,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from dkt_ros.errors import UserError
-from dkt_ros.options import Config, option
+from dkt_ros.options import Config, option, require_vector
 from dkt_ros.resources import share_path
 
 HALF_TURN = np.diag([-1.0, -1.0, 1.0])
@@ -70,9 +70,7 @@ class Gripper(Config):
     def __post_init__(self) -> None:
         super().__post_init__()
         for name in ('tcp_xyz', 'tcp_rpy'):
-            value = getattr(self, name)
-            if len(value) != 3 or not np.isfinite(value).all():
-                raise UserError(f'Gripper.{name} is {value}; three finite numbers are expected')
+            require_vector(f'Gripper.{name}', getattr(self, name))
         if self.tip_length >= self.finger_depth:
             raise UserError(f'Gripper.tip_length is {self.tip_length} and finger_depth '
                             f'{self.finger_depth}; the TCP must lie between palm and tips')
