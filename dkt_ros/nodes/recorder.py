@@ -11,7 +11,8 @@ matched, so the clip starts when everything listens.
 
 It ends when the camera has said that the clip is over and every frame sent has come out, or
 nothing more came for `--settle` seconds; when the camera is gone; after `--count` depth images;
-after `--timeout` seconds; or on SIGINT and SIGTERM. What came so far is written in each case.
+after `--timeout` seconds; or on SIGINT and SIGTERM. What came so far is written in each case. With
+`--grasps` it asks the grasp node for a plan of the last cloud before it ends by itself.
 Exit code: 0 if at least one depth estimate came, 1 if none did, 2 for bad arguments.
 
 FILE.mcap   zstd; the camera's images, camera_info, pose, the depth node's maps, pictures, clouds
@@ -54,9 +55,11 @@ from geometry_msgs.msg import PoseArray, PoseStamped
 from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.task import Future
 from rclpy.utilities import remove_ros_args
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 from std_msgs.msg import String
+from std_srvs.srv import Trigger
 from visualization_msgs.msg import MarkerArray
 
 from dkt_ros.nodes.recording import Spool
@@ -75,6 +78,8 @@ OUTPUT_TOPICS = {
 GRASP_TOPICS = {'grasps': PoseArray, 'grasp_candidates': PointCloud2,
                 'grasp_markers': MarkerArray}
 RELIABLE = QoSProfile(depth=50, reliability=ReliabilityPolicy.RELIABLE)
+PLAN_TIMEOUT_S = 20.0
+"""How long the grasp node may take to plan on a busy machine [s]."""
 INDEX_QOS = QoSProfile(depth=10000, reliability=ReliabilityPolicy.RELIABLE,
                        durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
@@ -113,6 +118,7 @@ class Recorder(Node):
         self._record('/diagnostics', DiagnosticArray)
         self._index = self.create_subscription(
             String, f'{self._camera}/clip_frame', self._on_index, INDEX_QOS)
+        self._planner = self.create_client(Trigger, 'plan') if grasps else None
         self._camera_subscribed = False
 
     def poll(self) -> None:
@@ -125,6 +131,12 @@ class Recorder(Node):
         present = self._index.get_publisher_count() > 0
         self.camera_gone = self._camera_known and not present
         self._camera_known |= present
+
+    def request_plan(self) -> Future | None:
+        """Ask for grasps of the last cloud; None where nobody plans."""
+        if self._planner is None or not self._planner.service_is_ready():
+            return None
+        return self._planner.call_async(Trigger.Request())
 
     def _record(self, topic: str, kind: type):
         self.kinds[topic] = f'{kind.__module__.split(".")[0]}/msg/{kind.__name__}'
@@ -161,20 +173,32 @@ def run(node: Recorder, arguments: argparse.Namespace, stop: threading.Event) ->
         settled = now - node.last_output > arguments.settle
         complete = node.depth_stamps >= len(node.announced)
         if node.clip_ended and (complete or settled):
-            drain(node)
+            finish(node, stop)
             return 'clip ended'
         if node.camera_gone and settled:
             return 'camera gone'
         if arguments.count and node.depth_stamps >= arguments.count:
-            drain(node)
+            finish(node, stop)
             return 'count'
         if now - start > arguments.timeout:
             return 'timeout'
     return 'interrupted'
 
 
+def finish(node: Recorder, stop: threading.Event) -> None:
+    """Take what is still under way, then a plan of the last cloud and what follows it."""
+    drain(node)
+    answer = node.request_plan()
+    if answer is None:
+        return
+    until = time.monotonic() + PLAN_TIMEOUT_S
+    while not answer.done() and not stop.is_set() and time.monotonic() < until:
+        rclpy.spin_once(node, timeout_sec=0.2)
+    drain(node)
+
+
 def drain(node: Recorder, seconds: float = 1.5) -> None:
-    """Take what is still under way: the last frame's other topics, one more diagnostics."""
+    """Take the last messages: the last frame's other topics, one more diagnostics."""
     until = time.monotonic() + seconds
     while (left := until - time.monotonic()) > 0:
         rclpy.spin_once(node, timeout_sec=left)

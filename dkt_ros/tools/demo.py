@@ -57,7 +57,8 @@ START_S, WRITE_S = 90.0, 90.0
 """How long the graph may take to start, and the recorder to write."""
 MONTAGE_ROWS = 4
 PLAN_HZ = 0.25
-"""How often grasps are planned meanwhile: the model needs the processor, too."""
+"""How often grasps are planned while the clip plays: the model needs the processor, too. The
+recorder asks for a plan of the last cloud."""
 
 
 @dataclass(frozen=True)
