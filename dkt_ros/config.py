@@ -55,6 +55,10 @@ class StreamConfig(Config):
                           '`renoise` makes them noisy anew at each step, `align` fits windows '
                           'that know nothing of each other by scale and shift.',
                           choices=OVERLAP_CHOICES, read_only=True)
+    seam_blend: float = option(0.5, 'Part of the estimate before, carried along the optical flow, '
+                               'in the first frame of a window, and half of it in the second, so '
+                               'that windows join without a jump; 0 leaves them as they are. Only '
+                               'where windows overlap.', minimum=0.0, maximum=0.9, read_only=True)
     decoder: str = option('', "File of a small decoder in TAEHV's layout that decodes instead of "
                           'the VAE; empty for none.', read_only=True)
     max_gap_s: float = option(1.0, 'A longer gap between two frames starts a new stream [s].',

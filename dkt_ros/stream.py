@@ -14,6 +14,7 @@ from itertools import groupby
 
 import numpy as np
 
+from dkt_ros.blending import SeamBlend
 from dkt_ros.camera import PinholeCamera
 from dkt_ros.config import StreamConfig
 from dkt_ros.errors import UserError
@@ -113,6 +114,8 @@ class DKTStream:
         self.stats = StreamStats()
         self._windows = self._open(self.config.height, self.config.width, False)
         self._num_windows = 0
+        # Windows that share nothing know nothing of each other, and are asked for that way.
+        self._blend = SeamBlend(self.config.seam_blend if self.shape.overlap_latents else 0.0)
         self._forget()
 
     @property
@@ -241,14 +244,15 @@ class DKTStream:
 
     def _decoded(self, pending: list[PendingEstimate]) -> list[DepthEstimate]:
         stats, window = self.stats, pending[0].window.decode()
-        disparity = window.maps['depth']
-        normals = window.maps.get('normal', [None] * window.num_frames)
         seconds, old = sum(window.seconds.values()) / window.num_frames, stats.seconds_per_frame
         stats.seconds_per_frame = seconds if old is None else \
             old + SPEED_SMOOTHING * (seconds - old)
         stats.stage_seconds.update(window.seconds)
         if window.window_id == 0:
             stats.seams.reset()
+            self._blend.reset()
+        maps = self._blend.join(window.maps, [estimate.frame.rgb for estimate in pending])
+        disparity, normals = maps['depth'], maps.get('normal', [None] * window.num_frames)
         stats.seams.add(disparity)
         stats.windows += 1
         stats.frames_out += window.num_frames

@@ -89,7 +89,7 @@ def test_a_fit():
 
 
 def test_a_stream_has_the_option_and_begins_anew_after_a_flush():
-    stream = DKTStream(toy_pipeline(), StreamConfig(overlap='align'), normals=True)
+    stream = DKTStream(toy_pipeline(), StreamConfig(overlap='align', seam_blend=0), normals=True)
     assert isinstance(stream._windows, AlignedWindowStream)
     first, second = ([e for frame in toy_frames(20) for e in stream.push(frame)] + stream.flush()
                      for _ in range(2))

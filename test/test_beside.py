@@ -47,7 +47,7 @@ def other_vae():
 
 
 def run(pipeline, **options):
-    stream = DKTStream(pipeline, StreamConfig(**options), normals=True)
+    stream = DKTStream(pipeline, StreamConfig(seam_blend=0, **options), normals=True)
     estimates = [e for frame in toy_frames(20) for e in stream.push(frame)] + stream.flush()
     return (np.stack([e.disparity for e in estimates]), np.stack([e.normals for e in estimates]))
 

@@ -224,7 +224,7 @@ def test_a_stream_and_the_pipeline_have_the_option(steps):
     pipeline, frames = toy_pipeline(steps, 'gaussian'), toy_frames(25)
     maps = {}
     for overlap in ('recompute', 'cache'):
-        live = DKTStream(pipeline, StreamConfig(overlap=overlap), normals=True)
+        live = DKTStream(pipeline, StreamConfig(overlap=overlap, seam_blend=0), normals=True)
         estimates = [e for frame in frames for e in live.push(frame)] + live.flush()
         maps[overlap] = np.stack([e.disparity for e in estimates])
     offline = pipeline(toy_clip(25), overlap='cache').prediction
@@ -238,7 +238,7 @@ def test_auto_takes_what_the_model_folder_says():
         pipeline = toy_pipeline(1, 'gaussian')
         pipeline.register_to_config(default_overlap=stored)
         for name in ('auto', stored):
-            live = DKTStream(pipeline, StreamConfig(overlap=name))
+            live = DKTStream(pipeline, StreamConfig(overlap=name, seam_blend=0))
             estimates = [e for frame in frames for e in live.push(frame)]
             maps[stored, name] = np.stack([e.disparity for e in estimates])
         np.testing.assert_array_equal(maps[stored, 'auto'], maps[stored, stored])

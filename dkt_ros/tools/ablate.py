@@ -132,6 +132,8 @@ def _key(cell: Cell, config: AblateConfig) -> str:
 def _options(cell: Cell) -> PerceptionConfig:
     options = {key: value for key, value in cell.changes.items()
                if key not in ('model', 'mode', 'protocol') and not is_training(key)}
+    # What windows say by themselves is compared.
+    options.setdefault('stream.seam_blend', 0.0)
     return PerceptionConfig.from_dict(nest(options), f'cell {cell.slug}')
 
 
