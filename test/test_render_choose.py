@@ -12,7 +12,7 @@ from dkt_ros.tools.render import run
 from dkt_ros.tools.render.worker import choose
 from dkt_ros.tools.render.worker.material_table import LIBRARY, LIQUIDS
 from dkt_ros.tools.render.worker.shapes import FAMILIES as TABLETOP
-from dkt_ros.tools.render.worker.shapes import GROUPS, VESSELS
+from dkt_ros.tools.render.worker.shapes import FREE, GROUPS, VESSELS
 from dkt_ros.tools.render.worker.shapes import LIBRARY as FAMILIES
 
 PRESET = RenderConfig.from_dict({'preset': 'transphy3d'})
@@ -22,7 +22,7 @@ def test_every_family_has_materials_and_every_material_a_family():
     assert set(choose.FITTING) == set(FAMILIES)
     assert {name for names in choose.FITTING.values() for name in names} == set(LIBRARY)
     assert set(choose.COMMON) <= set(FAMILIES) | set(LIBRARY) | set(LIQUIDS)
-    assert set(choose.POURED) <= set(VESSELS)
+    assert set(choose.POURED) <= {*VESSELS, *FREE}
     assert {name for names in choose.POURED.values() for name in names} <= set(LIQUIDS)
 
 
@@ -30,7 +30,7 @@ def test_unseen_things_are_none_that_training_may_have():
     options = RenderConfig.from_yaml(
         Path(__file__).parents[1] / 'config' / 'eval_unseen.yaml')
     run.require_known(options)
-    assert set(options.objects.families) == set(FAMILIES) - set(TABLETOP)
+    assert set(options.objects.families) == set(FAMILIES) - {*TABLETOP, *FREE}
     trained = {name for family in TABLETOP for label in ('transparent', 'reflective', 'diffuse')
                for name in materials_of(family, label, 'tabletop-v1')}
     assert not set(options.material_weights) & (trained | {'frosted_glass'})

@@ -40,8 +40,7 @@ def run_list() -> dict:
     def classes(library: dict) -> dict:
         return {name: Material(spec.material_class).label for name, spec in library.items()}
 
-    return {'families': {'vessels': list(shapes.VESSELS), 'others': list(shapes.OTHERS),
-                         'distractors': list(shapes.DISTRACTORS)},
+    return {'families': {name: list(group) for name, group in shapes.GROUPS.items()},
             'materials': classes(LIBRARY), 'liquids': classes(LIQUIDS)}
 
 

@@ -50,14 +50,17 @@ FITTING = {
     'cylinder': (*WOOD, *PLASTIC, *SOLID, 'wax', 'brass', 'aluminium', 'cork', 'foil',
                  'cardboard'),
     'cone': (*WOOD, *PLASTIC, *SOLID, 'brass', 'terracotta', 'clear_glass', 'wax'),
-    'ring': (*WOOD, *PLASTIC, 'rubber', 'brass', 'chrome', 'copper', 'acrylic', 'car_paint')}
+    'ring': (*WOOD, *PLASTIC, 'rubber', 'brass', 'chrome', 'copper', 'acrylic', 'car_paint'),
+    'free_vessel': (*GLASS, *CLEAR_PLASTIC, *METAL, *CERAMIC),
+    'free_solid': (*SOLID, *METAL, 'clear_glass', 'borosilicate', 'polycarbonate')}
 COMMON = {'clear_glass': 5.0, 'borosilicate': 2.0, 'pet': 2.0, 'steel': 2.0, 'porcelain': 1.5,
           'printed_carton': 2.0, 'ice': 0.3, 'mirror': 0.5, 'gold': 0.4, 'gold_foil': 0.4,
           'bottle': 1.5, 'tumbler': 1.8, 'wine_glass': 1.5, 'test_tube': 0.7, 'water': 4.0}
 """What is met more or less often than its neighbours in a group."""
 POURED = {'wine_glass': ('red_wine', 'white_wine', 'water'), 'vase': ('water',),
-          'mug': ('tea', 'milk', 'cola', 'water'), 'bowl': ('water', 'milk', 'oil')}
-"""What some vessels hold; the others hold anything."""
+          'mug': ('tea', 'milk', 'cola', 'water'), 'bowl': ('water', 'milk', 'oil'),
+          'free_vessel': ('dye',)}
+"""What some vessels hold; the others hold anything but dye."""
 
 
 def spread(weights: Mapping[str, float], groups: Mapping[str, Iterable[str]]) -> dict[str, float]:
@@ -105,4 +108,5 @@ def suited(families: Mapping[str, float], materials: Mapping[str, float]) -> set
 
 def liquid_weights(family: str, liquids: Collection[str]) -> dict[str, float]:
     """Return how often each liquid is poured into a family."""
-    return {name: COMMON.get(name, 1.0) for name in POURED.get(family, liquids)}
+    drinks = [name for name in liquids if name != 'dye']
+    return {name: COMMON.get(name, 1.0) for name in POURED.get(family, drinks)}

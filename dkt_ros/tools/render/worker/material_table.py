@@ -232,6 +232,10 @@ LIQUIDS = {
     'milk': MaterialSpec(
         TRANSLUCENT, 'scattering', ior=(1.344, 1.350), roughness=(0.0, 0.03),
         colors=((0.93, 0.92, 0.87),), depth_m=(0.001, 0.003)),
+    # For free vessels: any clear colour, so that who learns from them has met none of the others.
+    'dye': _clear((1.330, 1.420), ((160, 60, 8), (20, 110, 25), (70, 25, 110), (8, 70, 160),
+                                   (120, 15, 60), (15, 15, 90), (60, 60, 60)),
+                  strength=(0.02, 1.2)),
 }
 PROP = {'bank_grey': _matt(((0.4, 0.4, 0.4),), (0.45, 0.45))}
 """What a mesh of a bank wears when a model is asked what it is."""

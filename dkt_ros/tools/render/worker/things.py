@@ -28,6 +28,7 @@ MATERIALS = {label: [name for name, made in LIBRARY.items() if made.material_cla
              for label, number in CLASSES.items()}
 """Names of materials by class."""
 OPAQUE = ['reflective', 'diffuse']
+FILLABLE = {*VESSELS, 'free_vessel'}
 
 
 @dataclass
@@ -166,7 +167,7 @@ def add_thing(spec: dict, things: list[Thing], index: int, rng: np.random.Genera
 def holds(things: list[Thing], index: int) -> bool:
     """Return True for a vessel that stands upright with nothing in it."""
     thing = things[index]
-    if thing.family not in VESSELS or thing.shape.cavity is None or not thing.shape.can_stand \
+    if thing.family not in FILLABLE or thing.shape.cavity is None or not thing.shape.can_stand \
             or thing.body.pose[2, 2] < LEVEL_COS:
         return False
     rings = thing.shape.cavity.rings * thing.scale
