@@ -38,6 +38,19 @@ def test_unseen_things_are_none_that_training_may_have():
     assert options.first_material == '' and options.objects.fitting == 1.0
 
 
+def test_free_shapes_share_nothing_with_the_unseen():
+    config = Path(__file__).parents[1] / 'config'
+    free, unseen = (RenderConfig.from_yaml(config / f'{name}.yaml')
+                    for name in ('free_shapes', 'eval_unseen'))
+    run.require_known(free)
+    assert set(free.objects.families) == set(FREE)
+    assert not set(free.material_weights) & set(unseen.material_weights)
+    assert free.objects.fitting == 0.0  # no room of wood, stone or cloth
+    assert set(choose.liquid_weights('free_vessel', LIQUIDS)) == {'dye'}
+    assert not any('dye' in choose.liquid_weights(family, LIQUIDS)
+                   for family in unseen.objects.families)
+
+
 def test_a_group_shares_its_weight_among_its_members():
     groups = {'left': ('a', 'b'), 'right': ('water', 'c')}
     assert choose.spread({'left': 1.0, 'b': 2.0}, groups) == {
