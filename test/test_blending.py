@@ -75,7 +75,7 @@ def test_nothing_is_done_without_a_share():
 def test_a_stream_joins_its_windows():
     ratios = {}
     for share in (0.0, 0.5):
-        frames = toy_frames(60)
+        frames = toy_frames(33)
         stream = DKTStream(toy_pipeline(2, 'gaussian'), StreamConfig(seam_blend=share), True)
         steady = [type(frame)(frames[0].rgb, frame.stamp_ns, frame.camera) for frame in frames]
         estimates = [e for frame in steady for e in stream.push(frame)]
