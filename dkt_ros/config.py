@@ -59,6 +59,8 @@ class StreamConfig(Config):
                                'in the first frame of a window, and half of it in the second, so '
                                'that windows join without a jump; 0 leaves them as they are. Only '
                                'where windows overlap.', minimum=0.0, maximum=0.9, read_only=True)
+    sensor_prompt: bool = option(True, 'Tell a model that takes it what the depth camera saw; '
+                                 'without, or where it saw nothing, it works from colour alone.')
     decoder: str = option('', "File of a small decoder in TAEHV's layout that decodes instead of "
                           'the VAE; empty for none.', read_only=True)
     max_gap_s: float = option(1.0, 'A longer gap between two frames starts a new stream [s].',
@@ -333,7 +335,8 @@ class StageConfig(Config):
     """One stage of training."""
 
     kind: str = option('flow', 'What is learnt: the VAE, flow matching on its latents, or one '
-                       'step end to end through the VAE.', choices=('vae', 'flow', 'e2e'))
+                       'step end to end through the VAE; `sensor`: its encoder alone.',
+                       choices=('vae', 'flow', 'sensor', 'e2e'))
     steps: int = option(1000, 'Optimiser steps.', minimum=1, maximum=10_000_000)
     batch_size: int = option(8, 'Clips a step.', minimum=1, maximum=4096)
     num_frames: int = option(1, 'Frames a clip: 4 N + 1.', minimum=1, maximum=81)
@@ -353,6 +356,9 @@ class StageConfig(Config):
     object_weight: float = option(4.0, 'Weight of transparent pixels in the pixel losses; other '
                                   'things weigh half as much, the background 1.', minimum=1.0,
                                   maximum=100.0)
+    sensor_share: float = option(0.8, 'Share of clips with which the network is told what the '
+                                 'depth camera saw, with `sensor_prompt`.', minimum=0.0,
+                                 maximum=1.0)
     weight_decay: float = option(0.01, 'Decay of the weights, as a multiple of the learning rate.',
                                  minimum=0.0, maximum=10.0)
     optimizer: str = option('adamw', 'AdamW for everything, or Muon for the matrices of the DiT.',
@@ -386,6 +392,8 @@ class TrainConfig(Config):
     validate_every: int = option(400, 'Steps between validations.', minimum=1, maximum=1_000_000)
     validation_clips: int = option(24, 'Held-out stills a validation; clips are fewer.', minimum=6,
                                    maximum=10000)
+    sensor_prompt: bool = option(False, 'Give the DiT as many input channels again for what a '
+                                 'depth camera saw, and an encoder for it.')
     vae: VaeConfig = option(VaeConfig(), 'Shape of the VAE.')
     transformer: TransformerConfig = option(TransformerConfig(), 'Shape of the DiT.')
     stages: list = option([], 'Stages in order, each a mapping of StageConfig options.')

@@ -19,6 +19,7 @@ from dkt_ros.camera import PinholeCamera
 from dkt_ros.config import StreamConfig
 from dkt_ros.errors import UserError
 from dkt_ros.frame import DepthEstimate, Frame
+from dkt_ros.fusion import clean_sensor
 from dkt_ros.model.aligned import open_windows
 from dkt_ros.model.pipeline import DKTPipeline
 from dkt_ros.model.windows import LatentWindow, WindowShape, WindowStream
@@ -153,7 +154,7 @@ class DKTStream:
         self._last = frame
         self.stats.frames_in += 1
         self._waiting.append(frame)
-        return pending + self._pending(self._windows.advance(frame.rgb))
+        return pending + self._pending(self._windows.advance(frame.rgb, self._sensor_of(frame)))
 
     def drain(self) -> list[PendingEstimate]:
         """Give back what still waits for the rest of its window; then start anew."""
@@ -209,6 +210,12 @@ class DKTStream:
         size = self.pipeline.working_size(self.config.height, self.config.width, is_portrait)
         if size != self._windows.size:
             self._windows = self._open(*size, False)
+
+    def _sensor_of(self, frame: Frame) -> np.ndarray | None:
+        """Return what the depth camera saw, where the model is to know it."""
+        is_told = self.config.sensor_prompt and self._windows.takes_sensor
+        depth = frame.sensor_depth
+        return clean_sensor(depth) if is_told and depth is not None else None
 
     def _reason_to_reset(self, frame: Frame) -> str | None:
         if self._last is None:

@@ -1,9 +1,17 @@
-"""Training images change within bounds, and only where they may."""
+"""Training clips change within bounds, and only where they may."""
 import numpy as np
 import pytest
 
 from dkt_ros.material import Material
-from dkt_ros.tools.train.augmentation import change_colors, change_light, change_tint, compressed
+from dkt_ros.model.sensor_encoder import SensorRange
+from dkt_ros.tools.train.augmentation import (
+    change_colors,
+    change_light,
+    change_range,
+    change_sensor,
+    change_tint,
+    compressed,
+)
 
 SEEDS = range(40)
 
@@ -59,3 +67,32 @@ def test_jpeg_keeps_channels_and_scale():
     noisy = np.random.default_rng(0).random((1, 32, 32, 3), np.float32)
     error = [np.abs(compressed(noisy, quality) - noisy).mean() for quality in (95, 40)]
     assert 0.01 < error[0] < error[1]
+
+
+def test_a_sensor_errs_in_every_way_and_never_measures_where_it_saw_nothing(clip):
+    material = clip[1]
+    seen = np.full(material.shape, 2.0, np.float32)
+    seen[:, 16:32, 20:44] = 2.5
+    seen[:, :3] = 0.0
+    glass = material > 0
+    found = [change_sensor(seen, material, np.random.default_rng(seed)) for seed in SEEDS]
+    assert all(one.shape == seen.shape and one.dtype == np.float32 for one in found)
+    assert all(one.min() >= 0 and one.max() < 3 for one in found)
+    lost = np.mean([not one[glass].any() for one in found])
+    table = np.mean([bool(one[glass].any()) and np.median(one[glass][one[glass] > 0]) < 2.2
+                     for one in found])
+    assert 0.05 < lost < 0.4 and 0.05 < table < 0.4
+    assert np.mean([(one[:, 4:14] == 0).mean() > 0.01 for one in found]) > 0.3
+    assert min((one == 0).sum() for one in found) >= (seen == 0).sum()
+
+
+def test_a_blind_sensor_stays_blind(clip):
+    blind = np.zeros(clip[1].shape, np.float32)
+    for seed in SEEDS:
+        assert not change_sensor(blind, clip[1], np.random.default_rng(seed)).any()
+
+
+def test_a_range_moves_and_stays_a_range():
+    ranges = [change_range(SensorRange(1.0, 2.0), np.random.default_rng(seed)) for seed in SEEDS]
+    assert min(one.high - one.low for one in ranges) >= 0.5 - 1e-9
+    assert np.std([one.low for one in ranges]) > 0.05

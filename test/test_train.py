@@ -1,4 +1,6 @@
 """Training at toy size: the networks' shortcuts, the losses, a run, its resumption."""
+import copy
+import dataclasses
 import json
 
 import numpy as np
@@ -12,6 +14,7 @@ from dkt_ros.config import StageConfig, TrainConfig, TransformerConfig, VaeConfi
 from dkt_ros.data.scenes import EVALUATION_SEED, SceneFrame, write_scene
 from dkt_ros.errors import UserError
 from dkt_ros.frame import Frame
+from dkt_ros.model.pipeline import DKTPipeline
 from dkt_ros.tools.train import losses
 from dkt_ros.tools.train.data import draw_batch, draw_windows, load_clips, normalized
 from dkt_ros.tools.train.loop import Trainer, learning_rate, make_optimizers, run_train
@@ -23,7 +26,7 @@ from dkt_ros.tools.train.networks import (
     encode,
     still_convolutions,
 )
-from dkt_ros.tools.train.steps import set_trainable
+from dkt_ros.tools.train.steps import predict, set_trainable
 
 VAE = VaeConfig(base_dim=8, decoder_base_dim=8, z_dim=8)
 DIT = TransformerConfig(num_heads=1, head_dim=12, ffn_dim=24, num_layers=1, freq_dim=16)
@@ -258,6 +261,52 @@ def test_a_run_starts_from_a_model_of_the_same_shape(tmp_path, scenes):
     with pytest.raises(UserError, match='shape'):
         Trainer(TrainConfig.from_dict({**config.to_dict(), 'transformer': wider}),
                 load_clips([scenes]))
+
+
+def test_a_clip_comes_with_what_the_sensor_saw_or_without(scenes):
+    clips = load_clips([scenes])
+    without = draw_batch(clips, 8, 5, 32, 48, np.random.default_rng(0))
+    assert without.sensor.shape == (8, 2, 5, 32, 48) and not without.sensor.any()
+    assert without.disparity.amin() == -1 and without.disparity.amax() == 1
+    told = draw_batch(clips, 8, 5, 32, 48, np.random.default_rng(0), augment=False,
+                      sensor_share=1.0)
+    seen = told.sensor[:, 1] > 0
+    assert seen.float().mean() > 0.9
+    # this scene's sensor errs nowhere, and the target is in the range of what it saw
+    torch.testing.assert_close(told.sensor[:, 0][seen], told.disparity[seen], atol=1e-2, rtol=0)
+    some = draw_batch(clips, 64, 1, 32, 48, np.random.default_rng(0), sensor_share=0.5)
+    assert 0.2 < some.sensor[:, 1].amax((1, 2, 3)).mean() < 0.8
+    assert [len(part.rgb) for part in some.split(24)] == [24, 24, 16]
+
+
+def test_a_model_learns_to_listen_to_the_sensor(tmp_path, scenes):
+    """From a model of colour alone: at first nothing changes, then each part is trained."""
+    stage = {'batch_size': 4, 'height': 32, 'width': 32, 'warmup_steps': 0}
+    deaf = run_train(toy_config(tmp_path, scenes, stages=[{'kind': 'e2e', 'steps': 1, **stage}]))
+    config = toy_config(
+        tmp_path, scenes, run=str(tmp_path / 'told'), initial_model=str(deaf), sensor_prompt=True,
+        stages=[{'kind': 'sensor', 'steps': 2, **stage},
+                {'kind': 'e2e', 'steps': 1, 'sensor_share': 1.0, **stage}])
+    trainer = Trainer(config, load_clips([scenes]))
+    batch = next(trainer.batches(trainer.stages[1]))[0]
+    assert batch.sensor.any()
+    quiet = dataclasses.replace(batch, sensor=torch.zeros_like(batch.sensor))
+    with torch.no_grad():
+        torch.testing.assert_close(predict(trainer.nets, batch, ['depth'] * 4),
+                                   predict(trainer.nets, quiet, ['depth'] * 4))
+    before = {name: copy.deepcopy(module.state_dict())
+              for name, module in trainer.nets.modules.items()}
+
+    def changed(name):
+        state = trainer.nets.modules[name].state_dict()
+        return any(not torch.equal(before[name][key], value) for key, value in state.items())
+
+    trainer.run_stage(trainer.stages[0])
+    assert [changed(name) for name in ('vae', 'transformer', 'sensor_encoder')] == [
+        False, False, True]
+    pipeline = DKTPipeline.from_pretrained(run_train(config, resume=True))
+    assert pipeline.sensor_channels == 8
+    assert pipeline.transformer.patch_embedding.weight[:, -8:].abs().max() > 0
 
 
 def test_crops_keep_to_their_smallest_size():

@@ -39,23 +39,24 @@ class AlignedWindowStream(WindowStream):
     def reset(self) -> None:
         """Forget the past; frames not yet given back are lost."""
         super().reset()
-        self._recent: deque[torch.Tensor] = deque(maxlen=self.num_shared)
+        self._recent: deque[tuple[torch.Tensor, torch.Tensor | None]] = deque(
+            maxlen=self.num_shared)
 
-    def _append(self, rgb: np.ndarray) -> None:
+    def _append(self, rgb: np.ndarray, depth: np.ndarray | None) -> None:
         if self.num_windows and self._num_waiting == 1:
             self._begin_window()
-        super()._append(rgb)
+        super()._append(rgb, depth)
 
     def _begin_window(self) -> None:
         for branch in self._branches:
             branch.begin_clip(self.shape.overlap_latents)
-        for video in list(self._recent):
-            self._append_prepared(video)
+        for prepared in list(self._recent):
+            self._append_prepared(*prepared)
         self._num_new = 0
 
-    def _append_prepared(self, video: torch.Tensor) -> None:
-        self._recent.append(video)
-        super()._append_prepared(video)
+    def _append_prepared(self, video: torch.Tensor, sensor: torch.Tensor | None) -> None:
+        self._recent.append((video, sensor))
+        super()._append_prepared(video, sensor)
 
     def _decoded(self, window: LatentWindow, clean: list[torch.Tensor]) -> DecodedWindow:
         num_shared = self.num_shared if window.window_id else 0

@@ -11,6 +11,7 @@ channels of a head, H heads, m distinct text rows.
 """
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -144,7 +145,7 @@ class FoldedTransformer(nn.Module):
     blocks : sequence of FoldedBlock
         The layers.
     target_embedding, rgb_embedding : nn.Linear
-        Of the patches of the noisy target and of the RGB.
+        Of the patches of the noisy target and of the condition: RGB, sensor.
     embedder : nn.Module
         The original one; what it does to the timestep is kept.
     proj_out : nn.Linear
@@ -198,8 +199,13 @@ class FoldedTransformer(nn.Module):
         raise ValueError('a folded transformer cannot be saved; load the model folder with '
                          'DKTPipeline.from_pretrained and save that')
 
+    @property
+    def condition_channels(self) -> int:
+        """Channels of the RGB latents and of what the sensor says beside them."""
+        return self.rgb_embedding.in_features // math.prod(self.config.patch_size)
+
     def embed_rgb(self, rgb: torch.Tensor) -> torch.Tensor:
-        """Turn RGB latents (1, z, k, h, w) into their share of the tokens, (1, N, D)."""
+        """Turn the condition (1, condition_channels, k, h, w) into tokens, (1, N, D)."""
         return self.rgb_embedding(patches(rgb.to(self.dtype), self.config.patch_size))
 
     def modulation(self, timestep: float) -> Modulation:
@@ -290,8 +296,8 @@ class FoldedTransformer(nn.Module):
 
         Parameters
         ----------
-        rgb : (1, z, k, h, w) float
-            RGB latents of the window; embedded once for all steps.
+        rgb : (1, condition_channels, k, h, w) float
+            RGB latents of the window, and the sensor's; embedded once for all steps.
         tasks : sequence of str
             Of the rows of the batch.
         num_held : int
@@ -316,8 +322,8 @@ class FoldedTransformer(nn.Module):
 
         Parameters
         ----------
-        rgb : (1, z, k, h, w) float
-            RGB latents of the new latents only.
+        rgb : (1, condition_channels, k, h, w) float
+            RGB latents of the new latents only, and the sensor's.
         tasks : sequence of str
             Of the rows of the batch.
         num_before : int

@@ -22,7 +22,8 @@ from dkt_ros.model.prompt import PromptRows
 
 
 @torch.no_grad()
-def fold(network: WanTransformer3DModel, prompts: PromptRows) -> FoldedTransformer:
+def fold(network: WanTransformer3DModel, prompts: PromptRows,
+         sensor_channels: int = 0) -> FoldedTransformer:
     """
     Fold a DiT over the prompts of its tasks.
 
@@ -32,6 +33,8 @@ def fold(network: WanTransformer3DModel, prompts: PromptRows) -> FoldedTransform
         Not changed; weights that a fold does not touch are shared with it.
     prompts : PromptRows
         The tasks.
+    sensor_channels : int
+        Input channels after the RGB latents that are used; those after them are zeros.
 
     Returns
     -------
@@ -52,10 +55,10 @@ def fold(network: WanTransformer3DModel, prompts: PromptRows) -> FoldedTransform
     image = _image_token(embedder.image_embedder, config.image_dim)
     blocks = [_folded_block(block, text, log_counts, image) for block in network.blocks]
     tables = torch.cat([block.scale_shift_table.float() for block in network.blocks])
-    rope = network.rope
+    rope, embeddings = network.rope, _patch_embeddings(network, sensor_channels)
     return FoldedTransformer(
-        config, prompts.tasks, blocks, *_patch_embeddings(network), embedder, network.proj_out,
-        tables, network.scale_shift_table[0].float(),
+        config, prompts.tasks, blocks, *embeddings, embedder, network.proj_out, tables,
+        network.scale_shift_table[0].float(),
         torch.stack([rope.freqs_cos[:, ::2], rope.freqs_sin[:, ::2]]).float())
 
 
@@ -153,8 +156,10 @@ def _query(block: nn.Module) -> nn.Linear:
                    layer.weight)
 
 
-def _patch_embeddings(network: WanTransformer3DModel) -> tuple[nn.Linear, nn.Linear]:
-    """Return the embedding of the noisy target and that of the RGB, which has the bias."""
+def _patch_embeddings(network: WanTransformer3DModel,
+                      sensor_channels: int) -> tuple[nn.Linear, nn.Linear]:
+    """Return the embedding of the noisy target and that of the condition, which has the bias."""
     layer, z = network.patch_embedding, network.config.out_channels
-    target, rgb = (layer.weight[:, i * z:(i + 1) * z].flatten(1) for i in range(2))
+    ends = z, 2 * z + sensor_channels
+    target, rgb = (layer.weight[:, start:end].flatten(1) for start, end in zip((0, z), ends))
     return _linear(target, None, layer.weight), _linear(rgb, layer.bias, layer.weight)

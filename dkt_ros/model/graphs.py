@@ -7,6 +7,7 @@ torch.
 """
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -112,7 +113,9 @@ class StepGraph(Graph):
         options = {'device': network.device, 'dtype': network.dtype}
         latents = torch.randn(len(self.tasks), config.out_channels, *self.size, **options)
         modulation = network.modulation(1000.0)
-        inputs = (latents, network.embed_rgb(latents[:1]), modulation.blocks, modulation.head)
+        tokens = latents.flatten(3).shape[2:].numel() // math.prod(config.patch_size)
+        rgb = torch.randn(1, tokens, network.rgb_embedding.out_features, **options)
+        inputs = (latents, rgb, modulation.blocks, modulation.head)
         if not self.num_before:
             return inputs
         tokens = inputs[1].shape[1] // self.size[0] * self.num_before

@@ -34,7 +34,7 @@ from dkt_ros.model.causal_vae import (
     spatial_ratio,
     temporal_ratio,
 )
-from dkt_ros.model.checks import check_choice, check_components
+from dkt_ros.model.checks import check_choice, check_components, check_sensor_depth
 from dkt_ros.model.folded import FoldedTransformer
 from dkt_ros.model.folder import (
     check_model_folder,
@@ -49,6 +49,7 @@ from dkt_ros.model.sampler import (
     flow_schedule,
     joint_windows,
 )
+from dkt_ros.model.sensor_encoder import SensorEncoder, sensor_clip, with_sensor
 from dkt_ros.model.tiny_decoder import TinyDecoder, TinyDecoderStream
 from dkt_ros.model.wan_layers import use_fast_layers
 from dkt_ros.model.windows import DecodedWindow, WindowShape, WindowStream
@@ -95,6 +96,7 @@ class _Request:
     noise: torch.Tensor | None
     keep_size: bool
     overlap: str = 'auto'
+    sensor_depth: np.ndarray | None = None
 
 
 class DKTPipeline(DiffusionPipeline):
@@ -104,7 +106,8 @@ class DKTPipeline(DiffusionPipeline):
     Parameters
     ----------
     transformer : WanTransformer3DModel
-        Input channels: noisy target, RGB latents, and zeros for whatever is left.
+        Input channels: noisy target, RGB latents, those of the sensor if there is an encoder for
+        them, and zeros for whatever is left.
     vae : AutoencoderKLWan
         For RGB and target alike.
     scheduler : FlowMatchEulerDiscreteScheduler
@@ -123,6 +126,8 @@ class DKTPipeline(DiffusionPipeline):
     default_overlap : str
         How live windows overlap where that is `auto`: `recompute`, or `cache` for a model whose
         maps were measured with it.
+    sensor_encoder : SensorEncoder, optional
+        Of a model that is told what a depth camera saw.
 
     Attributes
     ----------
@@ -136,26 +141,29 @@ class DKTPipeline(DiffusionPipeline):
     """
 
     model_cpu_offload_seq = 'transformer->vae'
+    _optional_components = ['sensor_encoder']
 
     def __init__(self, transformer: WanTransformer3DModel, vae: AutoencoderKLWan,
                  scheduler: FlowMatchEulerDiscreteScheduler, prompt_rows: PromptRows,
                  default_num_inference_steps: int = 5, initial_noise: str = 'gaussian',
                  default_height: int = 480, default_width: int = 832,
-                 cpu_precision: str = 'bfloat16', default_overlap: str = 'recompute') -> None:
+                 cpu_precision: str = 'bfloat16', default_overlap: str = 'recompute',
+                 sensor_encoder: SensorEncoder | None = None) -> None:
         super().__init__()
         self.register_modules(transformer=transformer, vae=vae, scheduler=scheduler,
-                              prompt_rows=prompt_rows)
+                              prompt_rows=prompt_rows, sensor_encoder=sensor_encoder)
         self.register_to_config(default_num_inference_steps=default_num_inference_steps,
                                 initial_noise=initial_noise, default_height=default_height,
                                 default_width=default_width, cpu_precision=cpu_precision,
                                 default_overlap=default_overlap)
-        check_components(transformer, vae, prompt_rows, initial_noise)
+        check_components(transformer, vae, prompt_rows, initial_noise, sensor_encoder)
         self.tiny_decoder: TinyDecoder | torch.nn.Module | None = None
         self.normals_model: DKTPipeline | None = None
         self.vae_engines: VaeEngines | None = None
         use_fast_layers(vae)
-        for module in (transformer, vae, prompt_rows):
-            module.eval().requires_grad_(False)
+        for module in (transformer, vae, prompt_rows, sensor_encoder):
+            if module is not None:
+                module.eval().requires_grad_(False)
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, **kwargs) -> DKTPipeline:
@@ -185,8 +193,9 @@ class DKTPipeline(DiffusionPipeline):
             reason = ' '.join(str(error).split())[:300]
             raise UserError(f'model folder {folder} cannot be loaded ({reason}); copy it again, '
                             'or train or prepare it anew') from error
-        for name in ('transformer', 'vae', 'prompt_rows'):
-            check_same_keys(folder / name, set(getattr(pipeline, name).state_dict()))
+        for name in ('transformer', 'vae', 'prompt_rows', 'sensor_encoder'):
+            if getattr(pipeline, name) is not None:
+                check_same_keys(folder / name, set(getattr(pipeline, name).state_dict()))
         return pipeline
 
     @property
@@ -250,8 +259,18 @@ class DKTPipeline(DiffusionPipeline):
     def folded(self) -> FoldedTransformer:
         """Return the network as it runs: the transformer folded now, unless it is already."""
         network = self.transformer
-        return network if isinstance(network, FoldedTransformer) else fold(network,
-                                                                           self.prompt_rows)
+        if isinstance(network, FoldedTransformer):
+            return network
+        return fold(network, self.prompt_rows, self.sensor_channels)
+
+    @property
+    def sensor_channels(self) -> int:
+        """Channels beside the RGB latents that tell what a depth camera saw; 0 without."""
+        return 0 if self.sensor_encoder is None else self.sensor_encoder.config.out_channels
+
+    def condition(self, rgb: torch.Tensor, sensor: torch.Tensor | None = None) -> torch.Tensor:
+        """Return what the transformer is told, see `sensor_encoder.with_sensor`."""
+        return with_sensor(rgb, self.sensor_encoder, sensor)
 
     def encode_rgb(self, frames: np.ndarray, height: int, width: int) -> torch.Tensor:
         """Encode (T, H, W, 3) uint8, resized and padded to ratio * N + 1, to RGB latents."""
@@ -266,7 +285,7 @@ class DKTPipeline(DiffusionPipeline):
                  window_latents: int | None = None, overlap_latents: int | None = None,
                  generator: torch.Generator | None = None, noise: torch.Tensor | None = None,
                  output_size: str = 'input', output_type: str = 'np',
-                 overlap: str = 'auto') -> DKTOutput:
+                 overlap: str = 'auto', sensor_depth: np.ndarray | None = None) -> DKTOutput:
         """
         Predict disparity or normals of a clip.
 
@@ -295,6 +314,9 @@ class DKTPipeline(DiffusionPipeline):
             `np` or `pt`.
         overlap : str
             How a live window knows the one before, see `dkt_ros.model.overlap`.
+        sensor_depth : (T, H, W) float32, optional
+            What a depth camera saw at the frames' pixels [m], NaN where nothing, for a model with
+            an encoder for it.
 
         Returns
         -------
@@ -307,12 +329,13 @@ class DKTPipeline(DiffusionPipeline):
         check_choice('task', task, self.tasks)
         check_choice('output_size', output_size, ('input', 'working'))
         check_choice('output_type', output_type, ('np', 'pt'))
+        check_sensor_depth(sensor_depth, frames, self.sensor_encoder)
         model = self.model_of(task)
         window = PRESETS.get(preset, FAITHFUL_WINDOW)
         shape = WindowShape(window_latents or window[0],
                             window[1] if overlap_latents is None else overlap_latents)
         request = _Request(frames, task, shape, num_inference_steps, height, width, generator,
-                           noise, output_size == 'input', overlap)
+                           noise, output_size == 'input', overlap, sensor_depth)
         run = model._faithful if preset == FAITHFUL else model._live
         maps, latents = run(request)
         prediction = torch.from_numpy(maps) if output_type == 'pt' else maps
@@ -331,16 +354,17 @@ class DKTPipeline(DiffusionPipeline):
                               overlap=request.overlap)
         results = []
         with self.progress_bar(total=len(request.frames)) as progress:
-            for window in self._windows(stream, request.frames):
+            for window in self._windows(stream, request):
                 maps = window.maps[request.task]
                 results.append(imaging.resize_maps(maps, *size) if request.keep_size else maps)
                 progress.update(window.num_frames)
         return np.concatenate(results), None
 
     @staticmethod
-    def _windows(stream: WindowStream, frames: np.ndarray) -> Iterator[DecodedWindow]:
-        for frame in frames:
-            window = stream.push(frame)
+    def _windows(stream: WindowStream, request: _Request) -> Iterator[DecodedWindow]:
+        depths = request.sensor_depth
+        for index, frame in enumerate(request.frames):
+            window = stream.push(frame, None if depths is None else depths[index])
             if window is not None:
                 yield window
         window = stream.flush()
@@ -348,12 +372,16 @@ class DKTPipeline(DiffusionPipeline):
             yield window
 
     def _faithful(self, request: _Request) -> tuple[np.ndarray, torch.Tensor]:
-        frames = request.frames
+        frames, depths = request.frames, request.sensor_depth
         is_portrait = frames.shape[1] > frames.shape[2]
         if is_portrait:
             frames = imaging.rotate_clip(frames)
-        rgb = self.encode_rgb(frames, *self.working_size(request.height, request.width))
-        latents = self._denoise_clip(rgb, request)
+            depths = None if depths is None else imaging.rotate_clip(depths)
+        size = self.working_size(request.height, request.width)
+        rgb = self.encode_rgb(frames, *size)
+        sensor = None if depths is None else sensor_clip(imaging.pad_clip(
+            depths, temporal_ratio(self.vae)), *size)
+        latents = self._denoise_clip(rgb, self.condition(rgb, sensor), request)
         decoder = self.open_decoder()
         video = torch.cat([decoder.decode(latent) for latent in latents.split(1, dim=2)], dim=2)
         video = video[0, :, :len(frames)]
@@ -361,7 +389,8 @@ class DKTPipeline(DiffusionPipeline):
         maps = imaging.to_maps(imaging.resize_decoded(video, *size), request.task)
         return (imaging.rotate_maps_back(maps) if is_portrait else maps), latents
 
-    def _denoise_clip(self, rgb: torch.Tensor, request: _Request) -> torch.Tensor:
+    def _denoise_clip(self, rgb: torch.Tensor, condition: torch.Tensor,
+                      request: _Request) -> torch.Tensor:
         schedule = self.schedule(request.steps, round_timesteps=True)
         noise = request.noise
         if noise is None:
@@ -371,7 +400,7 @@ class DKTPipeline(DiffusionPipeline):
         network, task = self.folded(), (request.task,)
         window, overlap = request.shape.window_latents, request.shape.overlap_latents
         parts = joint_windows(rgb.shape[2], window, overlap)
-        velocities = {part.start: network.velocity(rgb[:, :, part], task) for part in parts}
+        velocities = {part.start: network.velocity(condition[:, :, part], task) for part in parts}
         with self.progress_bar(total=schedule.num_steps * len(parts)) as progress:
             return denoise_joint(lambda x, t, part: velocities[part.start](x, t),
                                  noise.to(rgb), schedule, window, overlap, progress.update)

@@ -10,6 +10,7 @@ from diffusers import AutoencoderKLWan, FlowMatchEulerDiscreteScheduler, WanTran
 from dkt_ros.model.folder import replace_folder
 from dkt_ros.model.pipeline import SCHEDULE_SHIFT, DKTPipeline
 from dkt_ros.model.prompt import PromptRows
+from dkt_ros.model.sensor_encoder import SensorEncoder
 
 MAX_SHARD_SIZE = '14MB'
 
@@ -17,7 +18,7 @@ MAX_SHARD_SIZE = '14MB'
 def save_model_folder(folder: str | Path, transformer: WanTransformer3DModel,
                       vae: AutoencoderKLWan, prompt_rows: dict[str, torch.Tensor],
                       num_text_tokens: int | None = None, dtype: torch.dtype = torch.float16,
-                      **config) -> Path:
+                      sensor_encoder: SensorEncoder | None = None, **config) -> Path:
     """
     Write trained networks as a model folder, in one go.
 
@@ -33,6 +34,8 @@ def save_model_folder(folder: str | Path, transformer: WanTransformer3DModel,
         Rows the network is given, zero-padded; those of the longest task when not given.
     dtype : torch.dtype
         How weights are stored.
+    sensor_encoder : SensorEncoder, optional
+        Of a model that is told what a depth camera saw. Not changed.
     **config
         The scalars of `DKTPipeline`: default_num_inference_steps, initial_noise, ...
 
@@ -46,7 +49,9 @@ def save_model_folder(folder: str | Path, transformer: WanTransformer3DModel,
     rows = PromptRows.from_rows({task: row.detach().float().cpu()
                                  for task, row in prompt_rows.items()}, num_text_tokens)
     scheduler = FlowMatchEulerDiscreteScheduler(shift=SCHEDULE_SHIFT)
-    pipeline = DKTPipeline(*networks, scheduler, _stored(rows, dtype), **config)
+    encoder = sensor_encoder and _stored(sensor_encoder, dtype)
+    pipeline = DKTPipeline(*networks, scheduler, _stored(rows, dtype), sensor_encoder=encoder,
+                           **config)
     replace_folder(Path(folder), lambda new: pipeline.save_pretrained(
         str(new), safe_serialization=True, max_shard_size=MAX_SHARD_SIZE))
     return Path(folder)

@@ -17,10 +17,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from dkt_ros.fusion import shrink_sensor
 from dkt_ros.model.causal_vae import temporal_ratio
 from dkt_ros.model.imaging import to_maps, to_working_video
 from dkt_ros.model.overlap import open_overlap
 from dkt_ros.model.sampler import latent_noise
+from dkt_ros.model.sensor_encoder import SensorVideo
 
 if TYPE_CHECKING:
     from dkt_ros.model.pipeline import DKTPipeline
@@ -147,7 +149,7 @@ class _Branch:
     def reset(self) -> None:
         """Forget the past; transformer and decoder do so when they begin anew."""
         self._encoder.reset()
-        self._new: list[torch.Tensor] = []
+        self._new: list[list[torch.Tensor]] = []
         self._num_latents = 0
 
     def begin_latent(self) -> None:
@@ -160,21 +162,23 @@ class _Branch:
         self._encoder.reset()
         self._num_latents -= num_shared
 
-    def encode(self, frames: torch.Tensor) -> None:
-        """Add a latent of frames (1, 3, n, H, W) to the window."""
-        self._new.append(self._encoder.encode(frames.to(self._vae.device)))
+    def encode(self, frames: torch.Tensor, sensor: torch.Tensor | None) -> None:
+        """Add a latent of frames (1, 3, n, H, W) and (1, 2, n, H, W) to the window."""
+        rgb = self._encoder.encode(frames.to(self._vae.device))
+        self._new.append([model.condition(rgb, sensor) for model, *_ in self._parts])
 
-    def take(self) -> tuple[torch.Tensor, int]:
-        """Return the RGB latents (1, z, n, h, w) of the window, and the number of the first."""
-        rgb, first = torch.cat(self._new, dim=2), self._num_latents
+    def take(self) -> tuple[list[torch.Tensor], int]:
+        """Return each model's condition (1, c, n, h, w) of the window, and the first's number."""
+        given = [torch.cat(latents, dim=2) for latents in zip(*self._new, strict=True)]
+        first = self._num_latents
         self._num_latents += len(self._new)
         self._new = []
-        return rgb, first
+        return given, first
 
-    def denoise(self, rgb: torch.Tensor, first: int, begins: bool) -> torch.Tensor:
+    def denoise(self, given: list[torch.Tensor], first: int, begins: bool) -> torch.Tensor:
         """Return the clean new latents (tasks, z, n, h, w); `begins` as for `decode`."""
         clean = []
-        for model, tasks, overlap in self._parts:
+        for rgb, (model, tasks, overlap) in zip(given, self._parts, strict=True):
             if begins:
                 overlap.reset()
             clean.append(overlap.denoise(rgb, self._noise(rgb, first, model, len(tasks))).to(rgb))
@@ -193,7 +197,7 @@ class _Branch:
         return {task: np.concatenate(parts) for task, parts in maps.items()}
 
     def _noise(self, rgb: torch.Tensor, first: int, model: object, rows: int) -> torch.Tensor:
-        shape = (1, *rgb.shape[1:2], 1, *rgb.shape[3:])
+        shape = (1, self._vae.config.z_dim, 1, *rgb.shape[3:])
         noise = [latent_noise(shape, first + i, self._seed,
                               model.config.initial_noise) for i in range(rgb.shape[2])]
         return torch.cat(noise, dim=2).expand(rows, -1, -1, -1, -1).to(rgb)
@@ -234,13 +238,22 @@ class WindowStream:
             by_vae.setdefault(id(model.vae), {}).setdefault(model, []).append(task)
         self._branches = [_Branch(models, shape, num_inference_steps, seed, overlap)
                           for models in by_vae.values()]
+        self._sensor = SensorVideo() if any(model.sensor_encoder for models in by_vae.values()
+                                            for model in models) else None
         self.reset()
+
+    @property
+    def takes_sensor(self) -> bool:
+        """True if what a depth camera saw changes the maps."""
+        return self._sensor is not None
 
     def reset(self) -> None:
         """Forget the past; frames not yet given back are lost."""
+        if self._sensor is not None:
+            self._sensor.reset()
         for branch in self._branches:
             branch.reset()
-        self._frames: list[torch.Tensor] = []
+        self._frames: list[tuple[torch.Tensor, torch.Tensor | None]] = []
         self._num_waiting = self._num_new = self.num_windows = 0
         self._seconds = {'encode': 0.0}
 
@@ -254,9 +267,19 @@ class WindowStream:
         """Frames pushed and not yet given back."""
         return self._num_waiting
 
-    def push(self, rgb: np.ndarray) -> DecodedWindow | None:
-        """Take one frame (H, W, 3) uint8 of any size; give back a window when one is full."""
-        window = self.advance(rgb)
+    def push(self, rgb: np.ndarray, depth: np.ndarray | None = None) -> DecodedWindow | None:
+        """
+        Take one frame of any size; give back a window when one is full.
+
+        Parameters
+        ----------
+        rgb : (H, W, 3) uint8
+            R first.
+        depth : (H', W') float32, optional
+            What a depth camera saw there [m], NaN where nothing; for nothing if no model takes it.
+
+        """
+        window = self.advance(rgb, depth)
         return window and window.decode()
 
     def flush(self) -> DecodedWindow | None:
@@ -265,10 +288,10 @@ class WindowStream:
         return window and window.decode()
 
     @torch.no_grad()
-    def advance(self, rgb: np.ndarray) -> LatentWindow | None:
+    def advance(self, rgb: np.ndarray, depth: np.ndarray | None = None) -> LatentWindow | None:
         """Do what `push` does, short of denoising and decoding."""
         self._num_waiting += 1
-        self._append(rgb)
+        self._append(rgb, depth)
         needed = self.shape.new_latents if self.num_windows else self.shape.window_latents
         return self._window() if self._num_new == needed else None
 
@@ -278,27 +301,33 @@ class WindowStream:
         window = None
         if self._num_waiting:
             while self._frames:
-                self._append_prepared(self._frames[-1])
+                self._append_prepared(*self._frames[-1])
             window = self._window()
         self.reset()
         return window
 
-    def _append(self, rgb: np.ndarray) -> None:
+    def _append(self, rgb: np.ndarray, depth: np.ndarray | None) -> None:
         start = time.perf_counter()
-        video = to_working_video(rgb, *self.size)
+        video, sensor = to_working_video(rgb, *self.size), None
+        if self._sensor is not None:
+            height, width = self.size
+            small = None if depth is None else shrink_sensor(depth, width, height)
+            sensor = self._sensor.prepared(small, height, width)
         self._seconds['encode'] += time.perf_counter() - start
-        self._append_prepared(video)
+        self._append_prepared(video, sensor)
 
-    def _append_prepared(self, video: torch.Tensor) -> None:
+    def _append_prepared(self, video: torch.Tensor, sensor: torch.Tensor | None) -> None:
         for branch in self._branches:
             branch.begin_latent()
-        self._frames.append(video)
+        self._frames.append((video, sensor))
         if len(self._frames) < self._branches[0].num_frames:
             return
         start = time.perf_counter()
-        frames, self._frames = torch.cat(self._frames, dim=2), []
+        videos, sensors = zip(*self._frames, strict=True)
+        frames, self._frames = torch.cat(videos, dim=2), []
+        sensor = None if self._sensor is None else torch.cat(sensors, dim=2)
         for branch in self._branches:
-            branch.encode(frames)
+            branch.encode(frames, sensor)
         self._num_new += 1
         self._seconds['encode'] += time.perf_counter() - start
 

@@ -13,6 +13,7 @@ import numpy as np
 from dkt_ros.config import StreamConfig
 from dkt_ros.data.scenes import SceneFrame
 from dkt_ros.frame import DepthEstimate, Frame
+from dkt_ros.fusion import clean_sensor
 
 if TYPE_CHECKING:
     from dkt_ros.model.pipeline import DKTPipeline
@@ -130,7 +131,11 @@ class OfflineStream:
         if not frames:
             return []
         rgb = np.stack([frame.rgb for frame in frames])
-        maps = {task: self._run(rgb, task) for task in self.tasks}
+        depths = [frame.sensor_depth for frame in frames]
+        is_told = self.config.sensor_prompt and self.pipeline.sensor_encoder is not None
+        sensor = np.stack([clean_sensor(depth) for depth in depths]) \
+            if is_told and all(depth is not None for depth in depths) else None
+        maps = {task: self._run(rgb, sensor, task) for task in self.tasks}
         normals = maps.get('normal', [None] * len(frames))
         return [DepthEstimate(frame, disparity, normals=n)
                 for frame, disparity, n in zip(frames, maps['depth'], normals)]
@@ -139,7 +144,7 @@ class OfflineStream:
         """Forget the frames that wait."""
         self._frames = []
 
-    def _run(self, rgb: np.ndarray, task: str) -> np.ndarray:
+    def _run(self, rgb: np.ndarray, sensor: np.ndarray | None, task: str) -> np.ndarray:
         import torch
         generator = torch.Generator('cpu').manual_seed(self.config.seed)
         return self.pipeline(
@@ -148,4 +153,4 @@ class OfflineStream:
             preset='faithful', window_latents=self.config.window_latents or None,
             overlap_latents=None if self.config.overlap_latents < 0
             else self.config.overlap_latents,
-            generator=generator, output_size='working').prediction
+            generator=generator, output_size='working', sensor_depth=sensor).prediction

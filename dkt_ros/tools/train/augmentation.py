@@ -1,10 +1,11 @@
-"""What changes how a training image looks and leaves its depth true: light, tint, the camera."""
+"""What changes how a training clip looks and leaves its depth true: light, tint, the cameras."""
 from __future__ import annotations
 
 import cv2
 import numpy as np
 
 from dkt_ros.material import Material
+from dkt_ros.model.sensor_encoder import SensorRange
 
 
 def change_light(rgb: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -59,3 +60,77 @@ def compressed(rgb: np.ndarray, quality: int) -> np.ndarray:
     return np.stack([cv2.imdecode(cv2.imencode('.jpg', np.uint8(image * 255 + 0.5), (
         cv2.IMWRITE_JPEG_QUALITY, quality))[1], cv2.IMREAD_COLOR) for image in rgb]).astype(
             np.float32) / 255
+
+
+def change_range(limits: SensorRange, rng: np.random.Generator) -> SensorRange:
+    """Move both ends of a range: a stream keeps the one that it began with."""
+    spread = limits.high - limits.low
+    low, high = limits.low + spread * rng.normal(0, 0.1), limits.high + spread * rng.normal(0, 0.1)
+    return SensorRange(low, max(high, low + 0.5 * spread))
+
+
+def change_sensor(inverse_depth: np.ndarray, material: np.ndarray,
+                  rng: np.random.Generator) -> np.ndarray:
+    """
+    Let a depth camera err in more ways than the simulated ones do.
+
+    Parameters
+    ----------
+    inverse_depth : (T, H, W) float32
+        What it gave [1/m]; 0 where nothing.
+    material : (T, H, W) int64
+        What is there.
+
+    Returns
+    -------
+    (T, H, W) float32
+        Of some clips all clear things are lost, or measured as what lies around them; there are
+        holes of any place and shape, a drift of scale, noise in patches, and a registration that
+        is off by up to two pixels.
+
+    """
+    clear = (material == Material.TRANSPARENT) | (material == Material.TRANSLUCENT)
+    draw = rng.random()
+    if draw < 0.2:
+        inverse_depth = np.where(clear, np.float32(0), inverse_depth)
+    elif draw < 0.4:
+        inverse_depth = np.stack([_seen_through(*frame) for frame in zip(inverse_depth, clear)])
+    size = inverse_depth.shape[:0:-1]
+    if rng.random() < 0.6:
+        shares = rng.uniform(0.02, 0.2), rng.uniform(0.02, 0.3)
+        holes = _patches(size, rng, *shares)
+        inverse_depth = np.where(holes, np.float32(0), inverse_depth)
+    if rng.random() < 0.5:
+        error = 1 + rng.uniform(0.002, 0.02) * _smooth(size, rng, rng.uniform(0.02, 0.3))
+        inverse_depth = inverse_depth * error
+    if rng.random() < 0.3:
+        shift = rng.integers(-2, 3, 2)
+        inverse_depth = np.roll(inverse_depth, shift, (1, 2))
+    return inverse_depth.astype(np.float32)
+
+
+def _seen_through(inverse_depth: np.ndarray, clear: np.ndarray) -> np.ndarray:
+    """Measure what is behind clear things (H, W): the surface below or beside them continued."""
+    small = cv2.resize(np.where(clear, np.float32(0), inverse_depth), None, fx=0.125, fy=0.125,
+                       interpolation=cv2.INTER_NEAREST)
+    weights = np.float32(small > 0)
+    sums, counts = (sum(share * cv2.GaussianBlur(image, (0, 0), sigma) for sigma, share in
+                        ((1.5, 1.0), (4, 0.03), (12, 0.001))) for image in (small, weights))
+    behind = cv2.resize(sums / np.maximum(counts, 1e-9), clear.shape[::-1],
+                        interpolation=cv2.INTER_LINEAR)
+    return np.where(clear & (inverse_depth > 0), behind, inverse_depth)
+
+
+def _smooth(size: tuple[int, int], rng: np.random.Generator, scale: float) -> np.ndarray:
+    """Return noise of unit size that varies over `scale` of the image's width, (H, W) float32."""
+    width, height = size
+    cells = max(2, round(1 / scale)), max(2, round(height / width / scale))
+    return cv2.resize(rng.standard_normal(cells[::-1]).astype(np.float32), (width, height),
+                      interpolation=cv2.INTER_CUBIC)
+
+
+def _patches(size: tuple[int, int], rng: np.random.Generator, scale: float,
+             share: float) -> np.ndarray:
+    """Return patches of any shape, about that share of the image (H, W), True inside."""
+    field = _smooth(size, rng, scale)
+    return field > np.quantile(field[::4, ::4], 1 - share)

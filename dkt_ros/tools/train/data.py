@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from queue import Queue
 
@@ -15,7 +15,14 @@ from rich.progress import track
 from dkt_ros.data.mixture import is_video
 from dkt_ros.data.scenes import EVALUATION_SEED, list_scenes, open_scene
 from dkt_ros.errors import UserError
-from dkt_ros.tools.train.augmentation import change_colors, change_light, change_tint
+from dkt_ros.model.sensor_encoder import measure_range, sensor_image
+from dkt_ros.tools.train.augmentation import (
+    change_colors,
+    change_light,
+    change_range,
+    change_sensor,
+    change_tint,
+)
 
 
 @dataclass(frozen=True)
@@ -31,6 +38,8 @@ class Clip:
     normals : (T, H, W, 3) int8
         Unit normals times 127.
     material : (T, H, W) uint8
+    sensor : (T, H, W) float16
+        Inverse depth that a depth camera gave [1/m]; 0 where it gave none.
     is_video : bool
         False for unrelated views, which serve as stills only.
 
@@ -40,6 +49,7 @@ class Clip:
     inverse_depth: np.ndarray
     normals: np.ndarray
     material: np.ndarray
+    sensor: np.ndarray
     is_video: bool
 
 
@@ -67,11 +77,17 @@ def load_clip(path: Path) -> Clip:
         raise UserError(f'{path} has the seed {scene.seed}; seeds from {EVALUATION_SEED} up are '
                         'for evaluation only: train on other scenes')
     frames = list(scene)
-    with np.errstate(divide='ignore', invalid='ignore'):
-        inverse = [np.nan_to_num(1.0 / f.depth, nan=0.0, posinf=0.0) for f in frames]
-    return Clip(np.stack([f.frame.rgb for f in frames]), np.float16(inverse),
+    seen = [np.full_like(f.depth, np.nan) if f.frame.sensor_depth is None
+            else f.frame.sensor_depth for f in frames]
+    return Clip(np.stack([f.frame.rgb for f in frames]), inverted([f.depth for f in frames]),
                 np.stack([np.int8(np.rint(f.normals * 127)) for f in frames]),
-                np.stack([f.material for f in frames]), is_video(scene))
+                np.stack([f.material for f in frames]), inverted(seen), is_video(scene))
+
+
+def inverted(depths: Sequence[np.ndarray]) -> np.ndarray:
+    """Return inverse depth (T, H, W) float16 [1/m], 0 where depth (H, W) [m] is invalid."""
+    with np.errstate(divide='ignore', invalid='ignore'):
+        return np.float16([np.nan_to_num(1.0 / depth, nan=0.0, posinf=0.0) for depth in depths])
 
 
 @dataclass(frozen=True)
@@ -86,9 +102,12 @@ class Batch:
     inverse_depth : (B, T, H, W) float32
         [1/m]; 0 where invalid.
     disparity : (B, T, H, W) float32
-        Target in [-1, 1]: inverse depth between the clip's valid minimum and maximum.
+        Target: inverse depth between the clip's valid minimum and maximum, at [-1, 1], or
+        between those of what the depth camera saw, where the network is told.
     normals : (B, 3, T, H, W) float32
     material : (B, T, H, W) int64
+    sensor : (B, 2, T, H, W) float32
+        What a depth camera saw, as `sensor_image` gives it; zeros in clips without.
 
     """
 
@@ -97,18 +116,24 @@ class Batch:
     disparity: torch.Tensor
     normals: torch.Tensor
     material: torch.Tensor
+    sensor: torch.Tensor
+
+    def split(self, count: int) -> Iterator[Batch]:
+        """Yield the clips in batches of `count`, the last one smaller."""
+        for start in range(0, len(self.rgb), count):
+            yield Batch(*(getattr(self, part.name)[start:start + count] for part in fields(self)))
 
 
 def draw_batch(clips: Sequence[Clip], batch_size: int, num_frames: int, height: int, width: int,
                rng: np.random.Generator, augment: bool = True, drift_share: float = 0.0,
-               crop: float = 0.65) -> Batch:
+               crop: float = 0.65, sensor_share: float = 0.0) -> Batch:
     """
     Draw clips at random and augment them.
 
     Stills come from all scenes, clips from videos; a share of `drift_share` of the clips is made
     of single views instead, through a window that drifts over the image: a camera whose principal
     point moves, which leaves depth and normals true. Each clip shows `crop` to 1 of the image's
-    width.
+    width. A share of `sensor_share` comes with what a depth camera saw.
     """
     videos = [c for c in clips if c.is_video and len(c.rgb) >= num_frames]
     if num_frames > 1 and not videos and drift_share < 1.0:
@@ -126,7 +151,8 @@ def draw_batch(clips: Sequence[Clip], batch_size: int, num_frames: int, height: 
             order = np.arange(start, start + num_frames)
         if augment and rng.random() < 0.5:
             order = order[::-1]
-        items.append(prepare(clip, order, height, width, rng, augment, drifts, crop))
+        items.append(prepare(clip, order, height, width, rng, augment, drifts, crop,
+                             sensor_share))
     return Batch(*(torch.from_numpy(np.ascontiguousarray(np.stack(part))) for part in zip(*items)))
 
 
@@ -150,7 +176,8 @@ def draw_windows(shape: tuple[int, int], count: int, rng: np.random.Generator, a
 
 
 def prepare(clip: Clip, order: np.ndarray, height: int, width: int, rng: np.random.Generator,
-            augment: bool, drifts: bool = False, crop: float = 0.65) -> tuple[np.ndarray, ...]:
+            augment: bool, drifts: bool = False, crop: float = 0.65, sensor_share: float = 0.0,
+            ) -> tuple[np.ndarray, ...]:
     """Cut one clip out, resized and augmented, in the layout of `Batch`."""
     windows = draw_windows(clip.rgb.shape[1:3], len(order), rng, augment, drifts, crop)
     smooth = cv2.INTER_AREA if windows[0][1].stop - windows[0][1].start > width \
@@ -169,13 +196,23 @@ def prepare(clip: Clip, order: np.ndarray, height: int, width: int, rng: np.rand
     inverse = resized(clip.inverse_depth[order], cv2.INTER_NEAREST)
     normals = resized(clip.normals[order], cv2.INTER_NEAREST).astype(np.float32) / 127.0
     material = resized(clip.material[order], cv2.INTER_NEAREST).astype(np.int64)
+    sensor = resized(clip.sensor[order], cv2.INTER_NEAREST)
+    if rng.random() >= sensor_share:
+        sensor = np.zeros_like(sensor)
     if augment:
         rgb = change_colors(change_tint(rgb, material, rng), rng)
+        sensor = change_sensor(sensor, material, rng)
         if rng.random() < 0.5:
             rgb, inverse, material = rgb[:, :, ::-1], inverse[:, :, ::-1], material[:, :, ::-1]
             normals = normals[:, :, ::-1] * np.array([-1, 1, 1], np.float32)
-    return (np.moveaxis(rgb * 2 - 1, -1, 0), inverse, normalized(inverse),
-            np.moveaxis(normals, -1, 0), material)
+            sensor = sensor[:, :, ::-1]
+    limits = measure_range(sensor[:1])
+    target = normalized(inverse)
+    if limits is not None:
+        limits = change_range(limits, rng) if augment else limits
+        target = np.where(inverse > 0, limits.normalized(inverse), np.float32(0))
+    return (np.moveaxis(rgb * 2 - 1, -1, 0), inverse, target, np.moveaxis(normals, -1, 0),
+            material, sensor_image(sensor, limits))
 
 
 def normalized(inverse_depth: np.ndarray) -> np.ndarray:

@@ -21,6 +21,7 @@ from dkt_ros.tools.train.data import Batch, Clip, batches_ahead, draw_batch, loa
 from dkt_ros.tools.train.losses import relative_error
 from dkt_ros.tools.train.networks import (
     TASKS,
+    build_sensor_encoder,
     build_transformer,
     build_vae,
     draw_prompt_rows,
@@ -64,9 +65,11 @@ class Trainer:
         self.run = runs.run_folder(config)
         self.run.mkdir(parents=True, exist_ok=True)
         torch.manual_seed(config.seed)
-        self.nets = Networks(build_vae(config.vae),
-                             build_transformer(config.transformer, config.vae.z_dim),
-                             draw_prompt_rows(config.transformer.text_dim, config.seed))
+        vae = build_vae(config.vae)
+        self.nets = Networks(
+            vae, build_transformer(config.transformer, config.vae.z_dim, config.sensor_prompt),
+            draw_prompt_rows(config.transformer.text_dim, config.seed),
+            build_sensor_encoder(vae) if config.sensor_prompt else None)
         if config.initial_model:
             load_model(self.nets, config.initial_model)
         self.average = copy.deepcopy(self.nets)
@@ -130,9 +133,16 @@ class Trainer:
         def draw() -> list[Batch]:
             rng = np.random.default_rng((self.config.seed, self.stage, next(steps)))
             return [draw_batch(self.train_clips, *size, stage.height, stage.width, rng,
-                               drift_share=stage.drift_share, crop=stage.crop) for size in sizes]
+                               drift_share=stage.drift_share, crop=stage.crop,
+                               sensor_share=self.sensor_share(stage)) for size in sizes]
 
         return batches_ahead(draw)
+
+    def sensor_share(self, stage: StageConfig) -> float:
+        """Return the share of clips whose sensor the network is told."""
+        if self.nets.sensor_encoder is None:
+            return 0.0
+        return 1.0 if stage.kind == 'sensor' else stage.sensor_share
 
     def train_step(self, stage: StageConfig, batches: list[Batch],
                    parameters: list[torch.nn.Parameter]) -> dict[str, float]:
@@ -161,9 +171,8 @@ class Trainer:
     @torch.no_grad()
     def _update_average(self) -> None:
         decay = min(self.config.ema_decay, (1 + self.step) / (10 + self.step))
-        for kind in ('vae', 'transformer'):
-            pairs = zip(getattr(self.average, kind).parameters(),
-                        getattr(self.nets, kind).parameters())
+        for name, module in self.nets.modules.items():
+            pairs = zip(self.average.modules[name].parameters(), module.parameters())
             for average, current in pairs:
                 average.lerp_(current.detach(), 1 - decay)
 
@@ -179,15 +188,16 @@ class Trainer:
     @torch.no_grad()
     def validate(self, stage: StageConfig) -> None:
         """Measure one-step depth on held-out stills with the averaged weights; draw some."""
-        if stage.kind == 'vae':
+        if stage.kind in ('vae', 'sensor'):
             return
         rng = np.random.default_rng(12345)
         count = max(6, self.config.validation_clips // stage.num_frames)
         videos = any(clip.is_video for clip in self.held_out)
         batch = draw_batch(self.held_out, count, stage.num_frames, stage.height, stage.width, rng,
-                           augment=False, drift_share=0.0 if videos else 1.0)
-        images = torch.cat([predict(self.average, part, ['depth'] * len(part))
-                            for part in batch.rgb.split(8)])
+                           augment=False, drift_share=0.0 if videos else 1.0,
+                           sensor_share=float(self.nets.sensor_encoder is not None))
+        images = torch.cat([predict(self.average, part, ['depth'] * len(part.rgb))
+                            for part in batch.split(8)])
         error = relative_error(images.mean(1), batch.inverse_depth, batch.material)
         glass = batch.material == Material.TRANSPARENT
         depth = 1 / batch.inverse_depth.clamp(min=0.05)
@@ -199,7 +209,7 @@ class Trainer:
                   'background_rel': float(error[batch.material == 0].mean())}
         runs.append_record(self.run / 'validation.jsonl', record)
         console.print(f'  held out: {record}', highlight=False)
-        normals = predict(self.average, batch.rgb[:6], ['normal'] * 6)
+        normals = predict(self.average, next(batch.split(6)), ['normal'] * 6)
         self.draw(batch, images, normals)
 
     def draw(self, batch, images: torch.Tensor, normals: torch.Tensor) -> None:
@@ -223,16 +233,15 @@ class Trainer:
                  'latents': [list(self.nets.vae.config.latents_mean),
                              list(self.nets.vae.config.latents_std)]}
         for name, nets in (('nets', self.nets), ('average', self.average)):
-            state[name] = {'vae': nets.vae.state_dict(),
-                           'transformer': nets.transformer.state_dict()}
+            state[name] = {part: module.state_dict() for part, module in nets.modules.items()}
         runs.save_checkpoint(self.run, state)
 
     def resume(self) -> None:
         """Go on from checkpoint.pt."""
         state = runs.load_checkpoint(self.run)
         for name, nets in (('nets', self.nets), ('average', self.average)):
-            nets.vae.load_state_dict(state[name]['vae'])
-            nets.transformer.load_state_dict(state[name]['transformer'])
+            for part, module in nets.modules.items():
+                module.load_state_dict(state[name][part])
             mean, std = state['latents']
             nets.vae.register_to_config(latents_mean=mean, latents_std=std)
         self.stage, self.step = state['stage'], state['step']
@@ -251,13 +260,16 @@ class Trainer:
             self.run / 'model', self.average.transformer, self.average.vae, self.average.rows,
             default_num_inference_steps=1 if one else 5,
             initial_noise='zeros' if one else 'gaussian',
-            default_height=last.height, default_width=last.width)
+            default_height=last.height, default_width=last.width,
+            sensor_encoder=self.average.sensor_encoder)
         return self.run / 'model'
 
 
 def load_model(nets: Networks, folder: str | Path) -> None:
     """
     Take weights, latent statistics and prompt rows over from a model folder.
+
+    A model without a sensor's encoder gets one that is not yet listened to.
 
     Raises
     ------
@@ -270,13 +282,26 @@ def load_model(nets: Networks, folder: str | Path) -> None:
     model = DKTPipeline.from_pretrained(folder, torch_dtype=torch.float32)
     try:
         nets.vae.load_state_dict(model.vae.state_dict())
-        nets.transformer.load_state_dict(model.transformer.state_dict())
+        nets.transformer.load_state_dict(widened(model.transformer.state_dict(),
+                                                 nets.transformer.config.in_channels))
+        if model.sensor_encoder is not None and nets.sensor_encoder is not None:
+            nets.sensor_encoder.load_state_dict(model.sensor_encoder.state_dict())
     except RuntimeError as error:
         raise UserError(f'{folder} has not the shape that `vae` and `transformer` of the '
                         f'configuration ask for: {error}') from error
     nets.vae.register_to_config(latents_mean=list(model.vae.config.latents_mean),
                                 latents_std=list(model.vae.config.latents_std))
     nets.rows = {task: model.prompt_rows([task])[0].detach() for task in TASKS}
+
+
+def widened(state: dict[str, torch.Tensor], in_channels: int) -> dict[str, torch.Tensor]:
+    """Return the DiT's weights with more input channels, which do nothing."""
+    weight = state['patch_embedding.weight']
+    missing = in_channels - weight.shape[1]
+    if missing <= 0:
+        return state
+    zeros = weight.new_zeros(len(weight), missing, *weight.shape[2:])
+    return {**state, 'patch_embedding.weight': torch.cat([weight, zeros], dim=1)}
 
 
 def make_optimizers(nets: Networks, stage: StageConfig,

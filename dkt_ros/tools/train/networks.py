@@ -23,6 +23,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from dkt_ros.config import TransformerConfig, VaeConfig
+from dkt_ros.model.causal_vae import spatial_ratio, temporal_ratio
+from dkt_ros.model.sensor_encoder import SensorEncoder
 
 TASKS = ('depth', 'normal')
 
@@ -66,17 +68,23 @@ def forget_time(vae: AutoencoderKLWan) -> None:
             module.weight[:, :, :-1] = 0.0
 
 
-def build_transformer(config: TransformerConfig, z_dim: int) -> WanTransformer3DModel:
-    """Make an untrained DiT whose input channels are the noisy target and the RGB latents."""
+def build_transformer(config: TransformerConfig, z_dim: int,
+                      sensor_prompt: bool = False) -> WanTransformer3DModel:
+    """Make an untrained DiT whose inputs are the noisy target, the RGB latents, the sensor's."""
     transformer = WanTransformer3DModel(
         patch_size=(1, config.patch_size, config.patch_size), num_attention_heads=config.num_heads,
-        attention_head_dim=config.head_dim, in_channels=2 * z_dim, out_channels=z_dim,
-        text_dim=config.text_dim, freq_dim=config.freq_dim, ffn_dim=config.ffn_dim,
-        num_layers=config.num_layers, cross_attn_norm=True, qk_norm='rms_norm_across_heads',
-        eps=1e-6, rope_max_seq_len=256)
+        attention_head_dim=config.head_dim, in_channels=(2 + sensor_prompt) * z_dim,
+        out_channels=z_dim, text_dim=config.text_dim, freq_dim=config.freq_dim,
+        ffn_dim=config.ffn_dim, num_layers=config.num_layers, cross_attn_norm=True,
+        qk_norm='rms_norm_across_heads', eps=1e-6, rope_max_seq_len=256)
     for block in transformer.blocks:
         block.attn2.set_processor(PromptProcessor())
     return transformer
+
+
+def build_sensor_encoder(vae: AutoencoderKLWan) -> SensorEncoder:
+    """Make an untrained encoder of a depth camera's depth with the latents' shape of `vae`."""
+    return SensorEncoder(vae.config.z_dim, temporal_ratio(vae), spatial_ratio(vae))
 
 
 def draw_transformer(config: TransformerConfig, z_dim: int, text_dim: int,
@@ -179,7 +187,7 @@ def velocity(transformer: WanTransformer3DModel, noisy: torch.Tensor, rgb: torch
     Parameters
     ----------
     noisy, rgb : (B, z, T', h, w) float32
-        Noisy target and RGB latents.
+        Noisy target and RGB latents, which may have those of the sensor beside them.
     sigma : (B,) float32
         Noise level in [0, 1].
     rows : (B, n, text_dim) float32

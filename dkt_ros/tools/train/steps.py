@@ -2,7 +2,8 @@
 What one optimiser step learns, stage by stage.
 
 `vae`: the autoencoder on colour, disparity and normal images. `flow`: flow matching of the
-target's latents given the colour latents (Lipman et al. 2022; schedule shift as in DKT). `e2e`:
+target's latents given the colour latents (Lipman et al. 2022; schedule shift as in DKT). `sensor`:
+the encoder of a depth camera's depth, where there is one, on the latents of the truth. `e2e`:
 one step from zeros at sigma 1, through the decoder, with losses on pixels (the end-to-end
 fine-tuning that image diffusion models gain most from: Garcia et al. 2024); clips longer than a
 still are denoised in two windows whose overlap is held, as the stream does it.
@@ -15,6 +16,7 @@ import torch
 from diffusers import AutoencoderKLWan, WanTransformer3DModel
 
 from dkt_ros.config import StageConfig, TrainConfig
+from dkt_ros.model.sensor_encoder import SensorEncoder, with_sensor
 from dkt_ros.tools.train.data import Batch
 from dkt_ros.tools.train.losses import (
     gradient_error,
@@ -33,6 +35,14 @@ class Networks:
     vae: AutoencoderKLWan
     transformer: WanTransformer3DModel
     rows: dict[str, torch.Tensor]
+    sensor_encoder: SensorEncoder | None = None
+
+    @property
+    def modules(self) -> dict[str, torch.nn.Module]:
+        """The networks that there are, by name."""
+        named = {'vae': self.vae, 'transformer': self.transformer,
+                 'sensor_encoder': self.sensor_encoder}
+        return {name: module for name, module in named.items() if module is not None}
 
     def prompt(self, tasks: list[str]) -> torch.Tensor:
         """Return the rows of each clip's task, (B, 1, text_dim)."""
@@ -48,6 +58,10 @@ class Networks:
         """Encode clips (B, 3, T, H, W) to normalised latents, their mode (B, z, T', h, w)."""
         mean, std = self.statistics()
         return (encode(self.vae, clips)[:, :self.vae.config.z_dim] - mean) / std
+
+    def condition(self, batch: Batch) -> torch.Tensor:
+        """Return what the DiT is told of a batch: RGB latents, and those of the sensor."""
+        return with_sensor(self.mode(batch.rgb), self.sensor_encoder, batch.sensor)
 
     def images(self, latents: torch.Tensor) -> torch.Tensor:
         """Decode normalised latents (B, z, T', h, w) to images (B, 3, T, H, W) float32."""
@@ -95,7 +109,7 @@ def flow_loss(nets: Networks, batch: Batch, config: TrainConfig, stage: StageCon
     """Match the velocity noise - target at a random noise level; the VAE is frozen."""
     tasks = draw_tasks(len(batch.rgb), config, generator)
     with torch.no_grad():
-        rgb, clean = nets.mode(batch.rgb), nets.mode(target_images(batch, tasks))
+        rgb, clean = nets.condition(batch), nets.mode(target_images(batch, tasks))
     uniform = torch.rand(len(rgb), generator=generator)
     shift = config.schedule_shift
     sigma = shift * uniform / (1 + (shift - 1) * uniform)
@@ -121,12 +135,12 @@ def one_step(nets: Networks, rgb: torch.Tensor, rows: torch.Tensor,
     Parameters
     ----------
     rgb : (B, z, T', h, w) float32
-        Colour latents of the window.
+        Colour latents of the window, which may have those of the sensor beside them.
     held : (B, z, o, h, w) float32, optional
         Clean latents of the overlap: part of the noisy target, and returned as they are.
 
     """
-    start = torch.zeros_like(rgb)
+    start = torch.zeros_like(rgb[:, :nets.vae.config.z_dim])
     if held is not None:
         start = torch.cat([held.to(rgb.dtype), start[:, :, held.shape[2]:]], dim=2)
     clean = start - velocity(nets.transformer, start, rgb, torch.ones(len(rgb)), rows)
@@ -135,9 +149,9 @@ def one_step(nets: Networks, rgb: torch.Tensor, rows: torch.Tensor,
     return torch.cat([held.to(clean.dtype), clean[:, :, held.shape[2]:]], dim=2)
 
 
-def predict(nets: Networks, clips: torch.Tensor, tasks: list[str]) -> torch.Tensor:
+def predict(nets: Networks, batch: Batch, tasks: list[str]) -> torch.Tensor:
     """Predict the target images (B, 3, T, H, W); long clips as two windows that overlap by one."""
-    rgb, rows = nets.mode(clips), nets.prompt(tasks)
+    rgb, rows = nets.condition(batch), nets.prompt(tasks)
     count = rgb.shape[2]
     if count <= 2:
         return nets.images(one_step(nets, rgb, rows))
@@ -147,11 +161,24 @@ def predict(nets: Networks, clips: torch.Tensor, tasks: list[str]) -> torch.Tens
     return nets.images(torch.cat([first, second[:, :, 1:]], dim=2))
 
 
+def sensor_loss(nets: Networks, batch: Batch, config: TrainConfig, stage: StageConfig,
+                generator: torch.Generator) -> dict[str, torch.Tensor]:
+    """
+    Give the sensor's encoder the language of the VAE: the latents of the true disparity.
+
+    What the sensor got wrong it cannot know; the DiT is to. All else is frozen.
+    """
+    with torch.no_grad():
+        clean = nets.mode(target_images(batch, ['depth'] * len(batch.rgb)))
+    error = (nets.sensor_encoder.encode_clip(batch.sensor).float() - clean.float()) ** 2
+    return {'loss': error.mean()}
+
+
 def e2e_loss(nets: Networks, batch: Batch, config: TrainConfig, stage: StageConfig,
              generator: torch.Generator) -> dict[str, torch.Tensor]:
     """Predict in one step and compare pixels: aligned disparity, its edges, normals."""
     tasks = draw_tasks(len(batch.rgb), config, generator)
-    images = predict(nets, batch.rgb, tasks)
+    images = predict(nets, batch, tasks)
     return pixel_losses(images, batch, tasks, stage.object_weight)
 
 
@@ -184,12 +211,15 @@ def measure_latents(nets: Networks, batch: Batch) -> tuple[list[float], list[flo
     return latents.mean((0, 2, 3, 4)).tolist(), latents.std((0, 2, 3, 4)).clamp(min=1e-3).tolist()
 
 
-LOSSES = {'vae': vae_loss, 'flow': flow_loss, 'e2e': e2e_loss}
+LOSSES = {'vae': vae_loss, 'flow': flow_loss, 'sensor': sensor_loss, 'e2e': e2e_loss}
+TRAINED = {'vae': ('vae',), 'flow': ('transformer', 'sensor_encoder'),
+           'sensor': ('sensor_encoder',), 'e2e': ('vae', 'transformer', 'sensor_encoder')}
+"""What each kind of stage trains."""
 
 
 def set_trainable(nets: Networks, kind: str) -> list[torch.nn.Parameter]:
     """Freeze what the stage does not train and return the rest."""
-    nets.vae.requires_grad_(kind != 'flow')
-    nets.transformer.requires_grad_(kind != 'vae')
-    return [p for net in (nets.vae, nets.transformer) for p in net.parameters()
+    for name, module in nets.modules.items():
+        module.requires_grad_(name in TRAINED[kind])
+    return [p for module in nets.modules.values() for p in module.parameters()
             if p.requires_grad]
