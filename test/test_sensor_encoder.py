@@ -8,6 +8,7 @@ from diffusers import FlowMatchEulerDiscreteScheduler
 from toy_model import HEIGHT, WIDTH, randn, toy_clip, toy_frames, toy_transformer, toy_vae
 
 from dkt_ros.config import PRESETS, StreamConfig
+from dkt_ros.errors import UserError
 from dkt_ros.model.pipeline import DKTPipeline
 from dkt_ros.model.prompt import PromptRows
 from dkt_ros.model.saving import save_model_folder
@@ -187,3 +188,13 @@ def test_what_does_not_fit_is_refused():
     from toy_model import toy_pipeline
     with pytest.raises(ValueError, match='works from colour alone'):
         toy_pipeline()(toy_clip(5), sensor_depth=depths(5))
+
+
+def test_a_folder_that_lost_its_encoder_says_so(tmp_path):
+    pipeline = told_pipeline()
+    folder = save_model_folder(tmp_path / 'told', pipeline.transformer, pipeline.vae,
+                               dict(pipeline.prompt_rows.rows), 4,
+                               sensor_encoder=pipeline.sensor_encoder)
+    (folder / 'sensor_encoder' / 'diffusion_pytorch_model.safetensors').unlink()
+    with pytest.raises(UserError, match='sensor_encoder.*is missing; copy the model folder again'):
+        DKTPipeline.from_pretrained(folder)

@@ -324,5 +324,7 @@ def test_what_cannot_be_trained_on_is_refused(tmp_path, scenes):
         load_clips([])
     with pytest.raises(UserError, match='no stage'):
         Trainer(toy_config(tmp_path, scenes, stages=[]), load_clips([scenes]))
+    with pytest.raises(UserError, match='set sensor_prompt to true'):
+        Trainer(toy_config(tmp_path, scenes, stages=[{'kind': 'sensor'}]), load_clips([scenes]))
     with pytest.raises(UserError, match='9 consecutive'):
         draw_batch(load_clips([scenes]), 1, 9, 32, 32, np.random.default_rng(0))

@@ -20,6 +20,7 @@ from dkt_ros.errors import UserError
 
 PICKLE_SUFFIXES = ('.bin', '.pt', '.pth', '.ckpt', '.pkl', '.pickle')
 WEIGHTED_COMPONENTS = ('transformer', 'vae', 'prompt_rows')
+OPTIONAL_COMPONENTS = ('sensor_encoder',)
 WEIGHTS_NAME = 'diffusion_pytorch_model.safetensors'
 MANIFEST = 'manifest.json'
 REMEDY = 'copy the model folder again, or train or prepare it anew'
@@ -49,13 +50,19 @@ def check_model_folder(folder: str | Path, class_name: str) -> Path:
         raise UserError(f'{folder} holds a {index.get("_class_name")!r}, not a {class_name!r}; '
                         'give a DKT model folder (`dkt prepare` makes one of published files)')
     missing = 'is missing; ' + REMEDY
-    for name in WEIGHTED_COMPONENTS:
+    for name in weighted_components(index):
         _read_json(folder / name / 'config.json', f'{folder / name / "config.json"} {missing}')
         for path in weight_files(folder / name):
             stored_keys(path)
     scheduler = folder / 'scheduler' / 'scheduler_config.json'
     _read_json(scheduler, f'{scheduler} {missing}')
     return folder
+
+
+def weighted_components(index: dict) -> list[str]:
+    """Return the components with weights of a model_index.json, the optional ones it names too."""
+    named = [name for name in OPTIONAL_COMPONENTS if (index.get(name) or [None])[0]]
+    return [*WEIGHTED_COMPONENTS, *named]
 
 
 def is_bare_base(folder: Path) -> bool:

@@ -381,7 +381,7 @@ class DKTPipeline(DiffusionPipeline):
         rgb = self.encode_rgb(frames, *size)
         sensor = None if depths is None else sensor_clip(imaging.pad_clip(
             depths, temporal_ratio(self.vae)), *size)
-        latents = self._denoise_clip(rgb, self.condition(rgb, sensor), request)
+        latents = self._denoise_clip(self.condition(rgb, sensor), request)
         decoder = self.open_decoder()
         video = torch.cat([decoder.decode(latent) for latent in latents.split(1, dim=2)], dim=2)
         video = video[0, :, :len(frames)]
@@ -389,9 +389,9 @@ class DKTPipeline(DiffusionPipeline):
         maps = imaging.to_maps(imaging.resize_decoded(video, *size), request.task)
         return (imaging.rotate_maps_back(maps) if is_portrait else maps), latents
 
-    def _denoise_clip(self, rgb: torch.Tensor, condition: torch.Tensor,
-                      request: _Request) -> torch.Tensor:
+    def _denoise_clip(self, condition: torch.Tensor, request: _Request) -> torch.Tensor:
         schedule = self.schedule(request.steps, round_timesteps=True)
+        rgb = condition[:, :self.vae.config.z_dim]
         noise = request.noise
         if noise is None:
             noise = self._clip_noise(rgb, request.generator)

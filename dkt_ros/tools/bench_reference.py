@@ -89,10 +89,11 @@ def unfolded_call(network: WanTransformer3DModel, prompts: PromptRows,
 
 def folded_call(network: FoldedTransformer, z: int, size: tuple[int, int, int]) -> Call:
     """Return one evaluation of a folded network; what steps of a window share is made before."""
-    rgb = torch.randn(1, z, *size, device=network.device)
-    velocity = network.velocity(rgb, network.tasks[:1])
+    latents = torch.randn(1, z, *size, device=network.device)
+    condition = torch.randn(1, network.condition_channels, *size, device=network.device)
+    velocity = network.velocity(condition, network.tasks[:1])
     timestep = torch.tensor(1000.0)
-    return lambda: velocity(rgb, timestep)
+    return lambda: velocity(latents, timestep)
 
 
 @torch.no_grad()
@@ -123,11 +124,12 @@ def compare_folded(pipeline: DKTPipeline, size: tuple[int, int], window_latents:
     latents = (window_latents, size[1] // ratio, size[0] // ratio)
     network, prompts = pipeline.transformer, pipeline.prompt_rows
     bare, rows = on_meta(network), prompts_on_meta(prompts)
-    after = folded_call(fold(bare, rows), z, latents)
+    told = pipeline.sensor_channels
+    after = folded_call(fold(bare, rows, told), z, latents)
     after()
     work = [count_flops(call) for call in (unfolded_call(bare, rows, latents), after)]
     calls = (unfolded_call(network, prompts, latents),
-             folded_call(fold(network, prompts), z, latents))
+             folded_call(fold(network, prompts, told), z, latents))
     times = seconds_in_turn(calls, network.device, repeats)
     return {'size': list(size), 'window_latents': window_latents,
             'tflop': [flops / 1e12 for flops in work],

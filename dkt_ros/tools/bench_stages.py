@@ -94,8 +94,8 @@ def branches(pipeline: DKTPipeline, without_memory: bool = False) -> list[Branch
         if id(model.vae) not in found:
             found[id(model.vae)] = _shapes_of(model) if without_memory else Branch(
                 model.vae, model.open_encoder(), model.open_decoder(), [])
-        network = fold(on_meta(model.transformer), prompts_on_meta(model.prompt_rows)) \
-            if without_memory else model.folded()
+        network = fold(on_meta(model.transformer), prompts_on_meta(model.prompt_rows),
+                       model.sensor_channels) if without_memory else model.folded()
         found[id(model.vae)].networks.append((network, [task]))
     return list(found.values())
 
@@ -142,17 +142,20 @@ def _network_call(parts: list[Branch], plan: Plan, size: tuple[int, int]) -> Cal
     window, timestep = plan.window, torch.tensor(1000.0)
     evaluate = []
     for part in parts:
-        shape = (1, part.vae.config.z_dim, window.window_latents, *size)
+        shape = (window.window_latents, *size)
         for network, tasks in part.networks:
-            rgb = torch.randn(shape, device=part.vae.device)
+            latents = torch.randn(1, part.vae.config.z_dim, *shape, device=part.vae.device)
+            told = torch.randn(1, network.condition_channels, *shape, device=part.vae.device)
             if plan.overlap != 'cache' or not window.overlap_latents:
                 is_whole = plan.is_joint or plan.overlap == 'align'
                 held = 0 if is_whole else window.overlap_latents
-                evaluate.append(_bound(network.velocity(rgb, tasks, held), rgb, timestep))
+                evaluate.append(_bound(network.velocity(told, tasks, held), latents, timestep))
                 continue
-            old, new = rgb.split([window.overlap_latents, window.new_latents], dim=2)
-            _, past = network.velocity_after(old, tasks, 0, old.shape[2])(old, timestep, None)
-            velocity = network.velocity_after(new, tasks, old.shape[2], old.shape[2])
+            counts = window.overlap_latents, window.new_latents
+            (old, new), before = latents.split(counts, dim=2), counts[0]
+            old_told, new_told = told.split(counts, dim=2)
+            _, past = network.velocity_after(old_told, tasks, 0, before)(old, timestep, None)
+            velocity = network.velocity_after(new_told, tasks, before, before)
             evaluate.append(_bound(velocity, new, timestep, past))
     return _all(evaluate)
 

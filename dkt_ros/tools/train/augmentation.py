@@ -85,8 +85,8 @@ def change_sensor(inverse_depth: np.ndarray, material: np.ndarray,
     -------
     (T, H, W) float32
         Of some clips all clear things are lost, or measured as what lies around them; there are
-        holes of any place and shape, a drift of scale, noise in patches, and a registration that
-        is off by up to two pixels.
+        holes of any place and shape, an error of scale that varies over the image, a registration
+        that is off by up to two pixels, and frames that it missed.
 
     """
     clear = (material == Material.TRANSPARENT) | (material == Material.TRANSLUCENT)
@@ -106,6 +106,10 @@ def change_sensor(inverse_depth: np.ndarray, material: np.ndarray,
     if rng.random() < 0.3:
         shift = rng.integers(-2, 3, 2)
         inverse_depth = np.roll(inverse_depth, shift, (1, 2))
+    count = len(inverse_depth)
+    if count > 1 and rng.random() < 0.3:
+        kept = np.arange(count) >= count - 1 if rng.random() < 0.5 else rng.random(count) < 0.5
+        inverse_depth = inverse_depth * kept[:, None, None]
     return inverse_depth.astype(np.float32)
 
 

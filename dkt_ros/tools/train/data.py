@@ -206,7 +206,7 @@ def prepare(clip: Clip, order: np.ndarray, height: int, width: int, rng: np.rand
             rgb, inverse, material = rgb[:, :, ::-1], inverse[:, :, ::-1], material[:, :, ::-1]
             normals = normals[:, :, ::-1] * np.array([-1, 1, 1], np.float32)
             sensor = sensor[:, :, ::-1]
-    limits = measure_range(sensor[:1])
+    limits = next(filter(None, map(measure_range, sensor)), None)
     target = normalized(inverse)
     if limits is not None:
         limits = change_range(limits, rng) if augment else limits

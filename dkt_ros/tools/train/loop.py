@@ -57,6 +57,9 @@ class Trainer:
         if not self.stages:
             raise UserError('the configuration names no stage; give `stages` a list, see '
                             'config/train.yaml')
+        if not config.sensor_prompt and any(stage.kind == 'sensor' for stage in self.stages):
+            raise UserError('a stage is of kind sensor, but the model gets no sensor encoder; set '
+                            'sensor_prompt to true or leave the stage out')
         if len(clips) <= config.held_out:
             raise UserError(f'{len(clips)} scenes, {config.held_out} of them held out: nothing is '
                             'left to train on; render more or lower held_out')
