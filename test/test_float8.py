@@ -52,7 +52,8 @@ def test_dkt_tiny_multiplies_in_float8():
     found = []
     for precision in ('float32', 'float8'):
         pipeline = load_pipeline('dkt-tiny', 'cpu', precision=precision)
-        velocity = pipeline.folded().velocity(rgb, ('depth', 'normal'), 1)
+        told = pipeline.condition(rgb)
+        velocity = pipeline.folded().velocity(told, ('depth', 'normal'), 1)
         found.append(velocity(latents, torch.tensor(1000.0)))
     block = pipeline.transformer.blocks[0]
     assert all(isinstance(getattr(block, name), Float8Linear) for name in float8.LAYERS)

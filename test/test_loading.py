@@ -31,7 +31,7 @@ def run(pipeline):
         latent = encoder.encode(frames)
         results += [latent, decoder.decode(latent)]
     rgb = torch.cat(results[::2], dim=2)
-    velocity = pipeline.folded().velocity(rgb, TASKS, num_held=1)
+    velocity = pipeline.folded().velocity(pipeline.condition(rgb), TASKS, num_held=1)
     return [*results, velocity(rgb.expand(2, -1, -1, -1, -1), torch.tensor(1000.0))]
 
 
