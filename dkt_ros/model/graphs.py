@@ -7,7 +7,6 @@ torch.
 """
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -113,9 +112,8 @@ class StepGraph(Graph):
         options = {'device': network.device, 'dtype': network.dtype}
         latents = torch.randn(len(self.tasks), config.out_channels, *self.size, **options)
         modulation = network.modulation(1000.0)
-        tokens = latents.flatten(3).shape[2:].numel() // math.prod(config.patch_size)
-        rgb = torch.randn(1, tokens, network.rgb_embedding.out_features, **options)
-        inputs = (latents, rgb, modulation.blocks, modulation.head)
+        condition = torch.randn(1, network.condition_channels, *self.size, **options)
+        inputs = (latents, network.embed_rgb(condition), modulation.blocks, modulation.head)
         if not self.num_before:
             return inputs
         tokens = inputs[1].shape[1] // self.size[0] * self.num_before

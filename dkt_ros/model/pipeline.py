@@ -37,6 +37,8 @@ from dkt_ros.model.causal_vae import (
 from dkt_ros.model.checks import check_choice, check_components, check_sensor_depth
 from dkt_ros.model.folded import FoldedTransformer
 from dkt_ros.model.folder import (
+    OPTIONAL_COMPONENTS,
+    WEIGHTED_COMPONENTS,
     check_model_folder,
     check_same_keys,
     no_loading_bar,
@@ -141,7 +143,7 @@ class DKTPipeline(DiffusionPipeline):
     """
 
     model_cpu_offload_seq = 'transformer->vae'
-    _optional_components = ['sensor_encoder']
+    _optional_components = list(OPTIONAL_COMPONENTS)
 
     def __init__(self, transformer: WanTransformer3DModel, vae: AutoencoderKLWan,
                  scheduler: FlowMatchEulerDiscreteScheduler, prompt_rows: PromptRows,
@@ -193,7 +195,7 @@ class DKTPipeline(DiffusionPipeline):
             reason = ' '.join(str(error).split())[:300]
             raise UserError(f'model folder {folder} cannot be loaded ({reason}); copy it again, '
                             'or train or prepare it anew') from error
-        for name in ('transformer', 'vae', 'prompt_rows', 'sensor_encoder'):
+        for name in (*WEIGHTED_COMPONENTS, *OPTIONAL_COMPONENTS):
             if getattr(pipeline, name) is not None:
                 check_same_keys(folder / name, set(getattr(pipeline, name).state_dict()))
         return pipeline

@@ -60,6 +60,12 @@ class SensorRange:
         return abs(other.low - self.low) < slack and abs(other.high - self.high) < slack
 
 
+def inverted(depth: np.ndarray) -> np.ndarray:
+    """Return inverse depth [1/m] of depth [m], 0 where there is no measurement."""
+    with np.errstate(divide='ignore', invalid='ignore'):
+        return np.nan_to_num(1 / depth, nan=0.0, posinf=0.0)
+
+
 def measure_range(inverse_depth: np.ndarray) -> SensorRange | None:
     """
     Return the range of what a camera measured.
@@ -114,16 +120,15 @@ class SensorVideo:
 
         Parameters
         ----------
-        depth : (height, width) float32 or None
-            At the working size [m]; NaN where nothing was measured.
+        depth : (H, W) float32 or None
+            [m]; NaN where nothing was measured.
         height, width : int
             Working size [px].
 
         """
         if depth is None:
             return torch.zeros(1, CHANNELS, 1, height, width)
-        with np.errstate(divide='ignore'):
-            inverse = np.nan_to_num(1 / depth, nan=0.0, posinf=0.0)
+        inverse = inverted(shrink_sensor(depth, width, height))
         found = measure_range(inverse)
         if found is not None and (self._range is None or not self._range.resembles(found)):
             self._range = found
@@ -133,8 +138,7 @@ class SensorVideo:
 def sensor_clip(depths: np.ndarray, height: int, width: int) -> torch.Tensor:
     """Return the input (1, 2, T, height, width) of a clip (T, H, W) [m], NaN where unmeasured."""
     video = SensorVideo()
-    return torch.cat([video.prepared(shrink_sensor(depth, width, height), height, width)
-                      for depth in depths], dim=2)
+    return torch.cat([video.prepared(depth, height, width) for depth in depths], dim=2)
 
 
 class SensorEncoder(ModelMixin, ConfigMixin):

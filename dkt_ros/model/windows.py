@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from dkt_ros.fusion import shrink_sensor
 from dkt_ros.model.causal_vae import temporal_ratio
 from dkt_ros.model.imaging import to_maps, to_working_video
 from dkt_ros.model.overlap import open_overlap
@@ -310,9 +309,7 @@ class WindowStream:
         start = time.perf_counter()
         video, sensor = to_working_video(rgb, *self.size), None
         if self._sensor is not None:
-            height, width = self.size
-            small = None if depth is None else shrink_sensor(depth, width, height)
-            sensor = self._sensor.prepared(small, height, width)
+            sensor = self._sensor.prepared(depth, *self.size)
         self._seconds['encode'] += time.perf_counter() - start
         self._append_prepared(video, sensor)
 

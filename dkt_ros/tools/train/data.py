@@ -15,7 +15,7 @@ from rich.progress import track
 from dkt_ros.data.mixture import is_video
 from dkt_ros.data.scenes import EVALUATION_SEED, list_scenes, open_scene
 from dkt_ros.errors import UserError
-from dkt_ros.model.sensor_encoder import measure_range, sensor_image
+from dkt_ros.model.sensor_encoder import inverted, measure_range, sensor_image
 from dkt_ros.tools.train.augmentation import (
     change_colors,
     change_light,
@@ -79,15 +79,14 @@ def load_clip(path: Path) -> Clip:
     frames = list(scene)
     seen = [np.full_like(f.depth, np.nan) if f.frame.sensor_depth is None
             else f.frame.sensor_depth for f in frames]
-    return Clip(np.stack([f.frame.rgb for f in frames]), inverted([f.depth for f in frames]),
+    return Clip(np.stack([f.frame.rgb for f in frames]), inverses([f.depth for f in frames]),
                 np.stack([np.int8(np.rint(f.normals * 127)) for f in frames]),
-                np.stack([f.material for f in frames]), inverted(seen), is_video(scene))
+                np.stack([f.material for f in frames]), inverses(seen), is_video(scene))
 
 
-def inverted(depths: Sequence[np.ndarray]) -> np.ndarray:
+def inverses(depths: Sequence[np.ndarray]) -> np.ndarray:
     """Return inverse depth (T, H, W) float16 [1/m], 0 where depth (H, W) [m] is invalid."""
-    with np.errstate(divide='ignore', invalid='ignore'):
-        return np.float16([np.nan_to_num(1.0 / depth, nan=0.0, posinf=0.0) for depth in depths])
+    return np.float16([inverted(depth) for depth in depths])
 
 
 @dataclass(frozen=True)
