@@ -12,8 +12,9 @@ from safetensors.torch import load_file
 from torch.utils.flop_counter import FlopCounterMode
 from toy_model import published_lora, published_transformer_shapes, published_weights, randn
 
+from dkt_ros.model.faithful import Request, denoise_clip
 from dkt_ros.model.folding import fold
-from dkt_ros.model.pipeline import DKTPipeline, _Request
+from dkt_ros.model.pipeline import DKTPipeline
 from dkt_ros.model.prompt import PromptRows
 from dkt_ros.model.released import load_transformer
 from dkt_ros.model.windows import WindowShape
@@ -135,10 +136,10 @@ def test_a_faithful_run_folded_is_that_of_the_reference(published, golden):
         vae = AutoencoderKLWan(base_dim=8)
     pipeline = DKTPipeline(network, vae, scheduler, prompts)
     pipeline.set_progress_bar_config(disable=True)
-    request = _Request(None, 'depth', WindowShape(9, 3), 5, None, None, None,
-                       randn(1, 1, 16, 26, 4, 6), keep_size=False)
+    request = Request(None, 'depth', WindowShape(9, 3), 5, None, None, None,
+                      randn(1, 1, 16, 26, 4, 6), keep_size=False)
     with torch.no_grad():
-        latents = pipeline._denoise_clip(randn(3, 1, 16, 26, 4, 6), request)
+        latents = denoise_clip(pipeline, randn(3, 1, 16, 26, 4, 6), request)
     expected = golden['joint_latents']
     assert (latents - expected).abs().max() <= 1e-4 * expected.abs().max()
 

@@ -17,6 +17,7 @@ from dkt_ros.model.sensor_encoder import (
     SensorEncoder,
     SensorRange,
     SensorVideo,
+    held,
     measure_range,
     sensor_clip,
     sensor_image,
@@ -111,6 +112,18 @@ def test_a_first_frame_counts_as_a_whole_latent():
     torch.testing.assert_close(latents[:, :, 2:], encoder(clip[:, :, 5:]))
     with pytest.raises(ValueError, match=r'sensor frames are \(1, 2, 3, .*\(B, 2, 1 or 4, H, W\)'):
         encoder(clip[:, :, :3])
+
+
+def test_a_frame_that_the_camera_missed_counts_as_the_nearest_it_saw():
+    clip = torch.zeros(2, 2, 4, 1, 1)
+    clip[0, :, 1], clip[0, :, 3] = 1.0, 2.0
+    kept = held(clip)
+    assert kept[0, 0].flatten().tolist() == kept[0, 1].flatten().tolist() == [1, 1, 1, 2]
+    assert not kept[1].any()
+    encoder, missed = toy_encoder(), sensor_clip(depths(5), HEIGHT, WIDTH)[:, :, 1:].clone()
+    whole = missed.clone()
+    missed[:, :, :3], whole[:, :, :3] = 0.0, missed[:, :, 3:]
+    torch.testing.assert_close(encoder(missed), encoder(whole))
 
 
 @pytest.mark.parametrize('preset', [*PRESETS, 'faithful'])

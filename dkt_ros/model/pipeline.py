@@ -21,7 +21,6 @@ from diffusers import (
     WanTransformer3DModel,
 )
 from diffusers.utils import BaseOutput
-from diffusers.utils.torch_utils import randn_tensor
 
 from dkt_ros.config import PRESETS
 from dkt_ros.errors import UserError
@@ -35,6 +34,13 @@ from dkt_ros.model.causal_vae import (
     temporal_ratio,
 )
 from dkt_ros.model.checks import check_choice, check_components, check_sensor_depth
+from dkt_ros.model.faithful import (
+    FAITHFUL,
+    FAITHFUL_SEED,
+    FAITHFUL_WINDOW,
+    Request,
+    run_faithful,
+)
 from dkt_ros.model.folded import FoldedTransformer
 from dkt_ros.model.folder import (
     OPTIONAL_COMPONENTS,
@@ -45,13 +51,8 @@ from dkt_ros.model.folder import (
 )
 from dkt_ros.model.folding import fold
 from dkt_ros.model.prompt import PromptRows
-from dkt_ros.model.sampler import (
-    FlowSchedule,
-    denoise_joint,
-    flow_schedule,
-    joint_windows,
-)
-from dkt_ros.model.sensor_encoder import SensorEncoder, sensor_clip, with_sensor
+from dkt_ros.model.sampler import FlowSchedule, flow_schedule
+from dkt_ros.model.sensor_encoder import SensorEncoder, with_sensor
 from dkt_ros.model.tiny_decoder import TinyDecoder, TinyDecoderStream
 from dkt_ros.model.wan_layers import use_fast_layers
 from dkt_ros.model.windows import DecodedWindow, WindowShape, WindowStream
@@ -59,9 +60,6 @@ from dkt_ros.model.windows import DecodedWindow, WindowShape, WindowStream
 if TYPE_CHECKING:
     from dkt_ros.model.coders import VaeEngines
 
-FAITHFUL = 'faithful'
-FAITHFUL_WINDOW = (21, 3)
-FAITHFUL_SEED = 1
 SCHEDULE_SHIFT = 5.0
 
 
@@ -82,23 +80,6 @@ class DKTOutput(BaseOutput):
 
     prediction: np.ndarray | torch.Tensor
     latents: torch.Tensor | None = None
-
-
-@dataclass(frozen=True)
-class _Request:
-    """The arguments of a call, checked."""
-
-    frames: np.ndarray
-    task: str
-    shape: WindowShape
-    steps: int | None
-    height: int | None
-    width: int | None
-    generator: torch.Generator | None
-    noise: torch.Tensor | None
-    keep_size: bool
-    overlap: str = 'auto'
-    sensor_depth: np.ndarray | None = None
 
 
 class DKTPipeline(DiffusionPipeline):
@@ -336,14 +317,14 @@ class DKTPipeline(DiffusionPipeline):
         window = PRESETS.get(preset, FAITHFUL_WINDOW)
         shape = WindowShape(window_latents or window[0],
                             window[1] if overlap_latents is None else overlap_latents)
-        request = _Request(frames, task, shape, num_inference_steps, height, width, generator,
-                           noise, output_size == 'input', overlap, sensor_depth)
-        run = model._faithful if preset == FAITHFUL else model._live
-        maps, latents = run(request)
+        request = Request(frames, task, shape, num_inference_steps, height, width, generator,
+                          noise, output_size == 'input', overlap, sensor_depth)
+        maps, latents = (run_faithful(model, request) if preset == FAITHFUL else
+                         (model._live(request), None))
         prediction = torch.from_numpy(maps) if output_type == 'pt' else maps
         return DKTOutput(prediction=prediction, latents=latents)
 
-    def _live(self, request: _Request) -> tuple[np.ndarray, None]:
+    def _live(self, request: Request) -> np.ndarray:
         if request.noise is not None:
             raise ValueError(f'noise is {tuple(request.noise.shape)}; only preset {FAITHFUL!r} '
                              'takes it')
@@ -360,10 +341,10 @@ class DKTPipeline(DiffusionPipeline):
                 maps = window.maps[request.task]
                 results.append(imaging.resize_maps(maps, *size) if request.keep_size else maps)
                 progress.update(window.num_frames)
-        return np.concatenate(results), None
+        return np.concatenate(results)
 
     @staticmethod
-    def _windows(stream: WindowStream, request: _Request) -> Iterator[DecodedWindow]:
+    def _windows(stream: WindowStream, request: Request) -> Iterator[DecodedWindow]:
         depths = request.sensor_depth
         for index, frame in enumerate(request.frames):
             window = stream.push(frame, None if depths is None else depths[index])
@@ -372,43 +353,3 @@ class DKTPipeline(DiffusionPipeline):
         window = stream.flush()
         if window is not None:
             yield window
-
-    def _faithful(self, request: _Request) -> tuple[np.ndarray, torch.Tensor]:
-        frames, depths = request.frames, request.sensor_depth
-        is_portrait = frames.shape[1] > frames.shape[2]
-        if is_portrait:
-            frames = imaging.rotate_clip(frames)
-            depths = None if depths is None else imaging.rotate_clip(depths)
-        size = self.working_size(request.height, request.width)
-        rgb = self.encode_rgb(frames, *size)
-        sensor = None if depths is None else sensor_clip(imaging.pad_clip(
-            depths, temporal_ratio(self.vae)), *size)
-        latents = self._denoise_clip(self.condition(rgb, sensor), request)
-        decoder = self.open_decoder()
-        video = torch.cat([decoder.decode(latent) for latent in latents.split(1, dim=2)], dim=2)
-        video = video[0, :, :len(frames)]
-        size = frames.shape[1:3] if request.keep_size else video.shape[2:]
-        maps = imaging.to_maps(imaging.resize_decoded(video, *size), request.task)
-        return (imaging.rotate_maps_back(maps) if is_portrait else maps), latents
-
-    def _denoise_clip(self, condition: torch.Tensor, request: _Request) -> torch.Tensor:
-        schedule = self.schedule(request.steps, round_timesteps=True)
-        rgb = condition[:, :self.vae.config.z_dim]
-        noise = request.noise
-        if noise is None:
-            noise = self._clip_noise(rgb, request.generator)
-        if noise.shape != rgb.shape:
-            raise ValueError(f'noise is {tuple(noise.shape)}; {tuple(rgb.shape)} is expected')
-        network, task = self.folded(), (request.task,)
-        window, overlap = request.shape.window_latents, request.shape.overlap_latents
-        parts = joint_windows(rgb.shape[2], window, overlap)
-        velocities = {part.start: network.velocity(condition[:, :, part], task) for part in parts}
-        with self.progress_bar(total=schedule.num_steps * len(parts)) as progress:
-            return denoise_joint(lambda x, t, part: velocities[part.start](x, t),
-                                 noise.to(rgb), schedule, window, overlap, progress.update)
-
-    def _clip_noise(self, rgb: torch.Tensor, generator: torch.Generator | None) -> torch.Tensor:
-        if self.config.initial_noise == 'zeros':
-            return torch.zeros_like(rgb)
-        generator = generator or torch.Generator().manual_seed(FAITHFUL_SEED)
-        return randn_tensor(rgb.shape, generator=generator, device=rgb.device)

@@ -178,7 +178,8 @@ class SensorEncoder(ModelMixin, ConfigMixin):
         ----------
         frames : (B, 2, n, H, W) float
             Results of `sensor_image`; n is the number of frames a latent, or 1, which counts as
-            so many copies.
+            so many copies. A frame without any measurement counts as a copy of the nearest one
+            that has some.
 
         Returns
         -------
@@ -189,13 +190,39 @@ class SensorEncoder(ModelMixin, ConfigMixin):
         if frames.ndim != 5 or frames.shape[1] != CHANNELS or frames.shape[2] not in (1, count):
             raise ValueError(f'sensor frames are {tuple(frames.shape)}; (B, {CHANNELS}, 1 or '
                              f'{count}, H, W) is expected')
-        return self.layers(frames.expand(-1, -1, count, -1, -1).flatten(1, 2))[:, :, None]
+        frames = held(frames).expand(-1, -1, count, -1, -1)
+        return self.layers(frames.flatten(1, 2))[:, :, None]
 
     def encode_clip(self, video: torch.Tensor) -> torch.Tensor:
         """Encode a clip (B, 2, ratio N + 1, H, W): (B, out_channels, N + 1, h, w)."""
         first, rest = video[:, :, :1], video[:, :, 1:]
         chunks = rest.split(self.config.num_frames, dim=2) if rest.shape[2] else ()
         return torch.cat([self(chunk) for chunk in (first, *chunks)], dim=2)
+
+
+def held(frames: torch.Tensor) -> torch.Tensor:
+    """
+    Give frames without any measurement those of the nearest frame in time that has some.
+
+    Depth cameras are slower than colour ones, and drop frames.
+
+    Parameters
+    ----------
+    frames : (B, 2, n, H, W) float
+        Results of `sensor_image`.
+
+    Returns
+    -------
+    (B, 2, n, H, W) float
+        The same where all frames have measurements, or none has.
+
+    """
+    index = torch.arange(frames.shape[2], device=frames.device)
+    away = (index[:, None] - index).abs()
+    empty = frames[:, 1].amax(dim=(2, 3)) <= 0
+    source = (away + len(index) * empty[:, None]).argmin(dim=2)
+    return frames[torch.arange(len(frames), device=frames.device)[:, None], :, source].movedim(
+        2, 1)
 
 
 def with_sensor(rgb: torch.Tensor, encoder: SensorEncoder | None,

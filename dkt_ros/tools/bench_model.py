@@ -30,9 +30,10 @@ from dkt_ros.model.execution import (
     prepare,
     storage_dtype,
 )
+from dkt_ros.model.faithful import FAITHFUL, FAITHFUL_WINDOW
 from dkt_ros.model.float8 import FLOAT8
 from dkt_ros.model.loading import choose_device, load_pipeline
-from dkt_ros.model.pipeline import FAITHFUL, FAITHFUL_WINDOW, DKTPipeline
+from dkt_ros.model.pipeline import DKTPipeline
 from dkt_ros.model.random_weights import random_pipeline
 from dkt_ros.model.tiny_decoder import load_tiny_decoder
 from dkt_ros.model.windows import WindowShape

@@ -15,9 +15,10 @@ from diffusers import WanTransformer3DModel
 from torch.utils.flop_counter import FlopCounterMode
 
 from dkt_ros.model.causal_vae import spatial_ratio
+from dkt_ros.model.faithful import FAITHFUL_WINDOW
 from dkt_ros.model.folded import FoldedTransformer
 from dkt_ros.model.folding import fold
-from dkt_ros.model.pipeline import FAITHFUL_WINDOW, DKTPipeline
+from dkt_ros.model.pipeline import DKTPipeline
 from dkt_ros.model.prompt import PromptRows
 
 NUM_IMAGE_TOKENS = 257

@@ -85,8 +85,8 @@ def change_sensor(inverse_depth: np.ndarray, material: np.ndarray,
     -------
     (T, H, W) float32
         Of some clips all clear things are lost, or measured as what lies around them; there are
-        holes of any place and shape, an error of scale that varies over the image, a registration
-        that is off by up to two pixels, and frames that it missed.
+        holes of any place and shape, one of all that is far or near, an error of scale that varies
+        over the image, a registration that is off by up to two pixels, and frames that it missed.
 
     """
     clear = (material == Material.TRANSPARENT) | (material == Material.TRANSLUCENT)
@@ -96,8 +96,10 @@ def change_sensor(inverse_depth: np.ndarray, material: np.ndarray,
     elif draw < 0.4:
         inverse_depth = np.stack([_seen_through(*frame) for frame in zip(inverse_depth, clear)])
     size = inverse_depth.shape[:0:-1]
+    if rng.random() < 0.25:
+        inverse_depth = _out_of_range(inverse_depth, rng)
     if rng.random() < 0.6:
-        shares = rng.uniform(0.02, 0.2), rng.uniform(0.02, 0.3)
+        shares = rng.uniform(0.02, 0.4), rng.uniform(0.02, 0.4)
         holes = _patches(size, rng, *shares)
         inverse_depth = np.where(holes, np.float32(0), inverse_depth)
     if rng.random() < 0.5:
@@ -107,10 +109,21 @@ def change_sensor(inverse_depth: np.ndarray, material: np.ndarray,
         shift = rng.integers(-2, 3, 2)
         inverse_depth = np.roll(inverse_depth, shift, (1, 2))
     count = len(inverse_depth)
-    if count > 1 and rng.random() < 0.3:
+    if count > 1 and rng.random() < 0.45:
         kept = np.arange(count) >= count - 1 if rng.random() < 0.5 else rng.random(count) < 0.5
         inverse_depth = inverse_depth * kept[:, None, None]
     return inverse_depth.astype(np.float32)
+
+
+def _out_of_range(inverse_depth: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Lose up to half of what was measured (T, H, W): what is farthest or, seldom, nearest."""
+    seen = inverse_depth[inverse_depth > 0]
+    if not seen.size:
+        return inverse_depth
+    share, is_far = rng.uniform(0.05, 0.5), rng.random() < 0.8
+    limit = np.quantile(seen[::1 + seen.size // 20000], share if is_far else 1 - share / 2)
+    lost = inverse_depth < limit if is_far else inverse_depth > limit
+    return np.where(lost, np.float32(0), inverse_depth)
 
 
 def _seen_through(inverse_depth: np.ndarray, clear: np.ndarray) -> np.ndarray:

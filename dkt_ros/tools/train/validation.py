@@ -14,8 +14,9 @@ from dkt_ros.data.scenes import SceneFrame
 from dkt_ros.lora_config import LoraTrainConfig
 from dkt_ros.metrics import affine_gt, average, depth_metrics, normal_metrics
 from dkt_ros.model.causal_vae import decode_clip, temporal_ratio
+from dkt_ros.model.faithful import FAITHFUL_WINDOW
 from dkt_ros.model.imaging import to_maps
-from dkt_ros.model.pipeline import FAITHFUL_WINDOW, DKTPipeline
+from dkt_ros.model.pipeline import DKTPipeline
 from dkt_ros.model.sampler import denoise_joint
 from dkt_ros.tools.scoring import class_masks
 from dkt_ros.tools.train.flow import Denoiser
