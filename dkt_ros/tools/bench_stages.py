@@ -25,6 +25,7 @@ from dkt_ros.model.float8 import input_dtype
 from dkt_ros.model.folded import FoldedTransformer
 from dkt_ros.model.folding import fold
 from dkt_ros.model.pipeline import DKTPipeline
+from dkt_ros.model.sensor_encoder import CHANNELS, SensorEncoder
 from dkt_ros.model.tiny_decoder import TinyDecoderStream
 from dkt_ros.model.windows import WindowShape
 from dkt_ros.tools.bench_reference import (
@@ -73,6 +74,7 @@ class Branch:
     encoder: CausalVAEEncoder
     decoder: CausalVAEDecoder | TinyDecoderStream
     networks: list[tuple[FoldedTransformer, list[str]]]
+    sensor_encoders: list[SensorEncoder]
 
     @property
     def batch(self) -> int:
@@ -93,20 +95,28 @@ def branches(pipeline: DKTPipeline, without_memory: bool = False) -> list[Branch
         model = pipeline.model_of(task)
         if id(model.vae) not in found:
             found[id(model.vae)] = _shapes_of(model) if without_memory else Branch(
-                model.vae, model.open_encoder(), model.open_decoder(), [])
+                model.vae, model.open_encoder(), model.open_decoder(), [], [])
         network = fold(on_meta(model.transformer), prompts_on_meta(model.prompt_rows),
                        model.sensor_channels) if without_memory else model.folded()
         found[id(model.vae)].networks.append((network, [task]))
+        told = model.sensor_encoder
+        if told is not None:
+            found[id(model.vae)].sensor_encoders.append(
+                _on_meta(SensorEncoder, told) if without_memory else told)
     return list(found.values())
 
 
 def _shapes_of(model: DKTPipeline) -> Branch:
-    with torch.device('meta'):
-        vae = AutoencoderKLWan.from_config(model.vae.config)
+    vae = _on_meta(AutoencoderKLWan, model.vae)
     decoder = CausalVAEDecoder(vae)
     if model.tiny_decoder is not None:
         decoder = TinyDecoderStream(copy.deepcopy(model.tiny_decoder).to('meta'))
-    return Branch(vae, CausalVAEEncoder(vae), decoder, [])
+    return Branch(vae, CausalVAEEncoder(vae), decoder, [], [])
+
+
+def _on_meta(kind: type, module: torch.nn.Module) -> torch.nn.Module:
+    with torch.device('meta'):
+        return kind.from_config(module.config)
 
 
 def stage_calls(parts: list[Branch], plan: Plan) -> dict[str, Call]:
@@ -115,6 +125,7 @@ def stage_calls(parts: list[Branch], plan: Plan) -> dict[str, Call]:
     device, count = parts[0].vae.device, temporal_ratio(parts[0].vae)
     h, w = plan.height // ratio, plan.width // ratio
     frames = torch.zeros(1, 3, count, plan.height, plan.width, device=device)
+    seen = torch.ones(1, CHANNELS, count, plan.height, plan.width, device=device)
     latents = [torch.randn(part.batch, part.vae.config.z_dim, 1, h, w, device=device)
                for part in parts]
 
@@ -122,7 +133,10 @@ def stage_calls(parts: list[Branch], plan: Plan) -> dict[str, Call]:
         for part in parts:
             if window.is_single:
                 part.encoder.reset()
-            part.encoder.encode(frames[:, :, :part.encoder.num_frames])
+            count = part.encoder.num_frames
+            part.encoder.encode(frames[:, :, :count])
+            for encoder in part.sensor_encoders:
+                encoder(seen[:, :, :count].to(encoder.dtype))
 
     def decode() -> None:
         for part, latent in zip(parts, latents, strict=True):
