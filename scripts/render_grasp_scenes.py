@@ -2,8 +2,9 @@
 """
 Render training scenes like those of `dkt grasp-sim`: its things and piles, two free views of each.
 
-    scripts/render_grasp_scenes.py FIRST_SEED NUM_SCENES OUT
+    scripts/render_grasp_scenes.py FIRST_SEED NUM_SCENES OUT [pairs]
 
+The depth camera is a statistical one or, with `pairs`, the benchmark's own infrared pair.
 Seeds from 1000000 on are refused: they are for evaluation. Scenes that are there already are kept.
 """
 from __future__ import annotations
@@ -25,7 +26,7 @@ from dkt_ros.grasp_sim_config import GraspSimConfig
 from dkt_ros.tools.grasp_sim.rendering import Shot, render_options
 from dkt_ros.tools.grasp_sim.scenes import SimScene, draw_scene
 from dkt_ros.tools.grasp_sim.views import look_at, sim_camera
-from dkt_ros.tools.render.assemble import accept_scene, scene_name
+from dkt_ros.tools.render.assemble import accept_scene, infrared_spec, scene_name
 from dkt_ros.tools.render.media import media_files
 from dkt_ros.tools.render.run import clear_remains, rendered_records, scene_spec, work_prefix
 from dkt_ros.tools.render.setup import find_interpreter
@@ -63,25 +64,28 @@ def views(scene: SimScene) -> np.ndarray:
     return np.stack(poses)
 
 
-def options(seed: int) -> RenderConfig:
-    """Return what is rendered: the benchmark's pictures, another zoom, a statistical sensor."""
+def options(seed: int, pairs: bool) -> RenderConfig:
+    """Return what is rendered: the benchmark's pictures, another zoom, a sensor in each."""
     camera, plain = sim_camera(CONFIG.view), RenderConfig.from_dict({'preset': 'transphy3d'})
     focal = camera.fx * np.random.default_rng((seed, 79)).uniform(*ZOOM)
-    return replace(render_options(CONFIG.view), path='circle', num_frames=NUM_VIEWS,
-                   K=(focal, focal, camera.cx, camera.cy),
-                   sensor=replace(plain.sensor, kind='statistical'))
+    benchmark = render_options(CONFIG.view)
+    sensor = replace(benchmark.sensor, every=1) if pairs else replace(
+        plain.sensor, kind='statistical')
+    return replace(benchmark, path='circle', num_frames=NUM_VIEWS,
+                   K=(focal, focal, camera.cx, camera.cy), sensor=sensor)
 
 
-def render(seeds: list[int], out: Path) -> None:
+def render(seeds: list[int], out: Path, pairs: bool) -> None:
     """Render scenes with one start of the renderer; each appears whole or not at all."""
     with tempfile.TemporaryDirectory(prefix=work_prefix(os.getpid()), dir=out) as name:
         work, specs, settings = Path(name), [], {}
         for seed in seeds:
-            scene, chosen = draw(seed), options(seed)
+            scene, chosen = draw(seed), options(seed, pairs)
             given = {**Shot(scene, scene.poses).spec(CONFIG.view),
                      'T_world_camera': views(scene).tolist()}
             settings[scene.name] = chosen
-            specs.append({**scene_spec(seed, 0, chosen), **media_files(chosen),
+            infrared = {'infrared': infrared_spec(chosen, work)} if pairs else {}
+            specs.append({**scene_spec(seed, 0, chosen), **infrared, **media_files(chosen),
                           'name': scene.name, 'given': given, 'threads': 1})
         for record in rendered_records(specs, work, find_interpreter(''), 1):
             folder = work / record['name']
@@ -97,7 +101,7 @@ def render(seeds: list[int], out: Path) -> None:
 
 def main() -> None:
     """Render what is missing, batch by batch."""
-    if len(sys.argv) != 4:
+    if len(sys.argv) not in (4, 5) or sys.argv[4:] not in ([], ['pairs']):
         raise SystemExit(__doc__)
     first, count, out = int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3])
     if first + count > EVALUATION_SEED:
@@ -108,7 +112,7 @@ def main() -> None:
     missing = [seed for seed in range(first, first + count)
                if not is_scene(out / scene_name(seed))]
     for start in range(0, len(missing), BATCH):
-        render(missing[start:start + BATCH], out)
+        render(missing[start:start + BATCH], out, len(sys.argv) == 5)
         done = min(start + BATCH, len(missing))
         sys.stdout.write(f'{done} of {len(missing)} tried; scenes in {out}\n')
 
