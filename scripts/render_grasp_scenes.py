@@ -84,9 +84,9 @@ def render(seeds: list[int], out: Path, pairs: bool) -> None:
             given = {**Shot(scene, scene.poses).spec(CONFIG.view),
                      'T_world_camera': views(scene).tolist()}
             settings[scene.name] = chosen
-            infrared = {'infrared': infrared_spec(chosen, work)} if pairs else {}
-            specs.append({**scene_spec(seed, 0, chosen), **infrared, **media_files(chosen),
-                          'name': scene.name, 'given': given, 'threads': 1})
+            specs.append({**scene_spec(seed, 0, chosen), **media_files(chosen),
+                          'infrared': infrared_spec(chosen, work), 'name': scene.name,
+                          'given': given, 'threads': 1})
         for record in rendered_records(specs, work, find_interpreter(''), 1):
             folder = work / record['name']
             if not accept_scene(record, work, folder, settings[record['name']]):
@@ -101,7 +101,8 @@ def render(seeds: list[int], out: Path, pairs: bool) -> None:
 
 def main() -> None:
     """Render what is missing, batch by batch."""
-    if len(sys.argv) not in (4, 5) or sys.argv[4:] not in ([], ['pairs']):
+    pairs = sys.argv[4:] == ['pairs']
+    if len(sys.argv) != 4 + pairs:
         raise SystemExit(__doc__)
     first, count, out = int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3])
     if first + count > EVALUATION_SEED:
@@ -112,7 +113,7 @@ def main() -> None:
     missing = [seed for seed in range(first, first + count)
                if not is_scene(out / scene_name(seed))]
     for start in range(0, len(missing), BATCH):
-        render(missing[start:start + BATCH], out, len(sys.argv) == 5)
+        render(missing[start:start + BATCH], out, pairs)
         done = min(start + BATCH, len(missing))
         sys.stdout.write(f'{done} of {len(missing)} tried; scenes in {out}\n')
 

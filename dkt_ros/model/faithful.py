@@ -13,18 +13,24 @@ import numpy as np
 import torch
 from diffusers.utils.torch_utils import randn_tensor
 
+from dkt_ros.config import PRESETS
 from dkt_ros.model import imaging
 from dkt_ros.model.causal_vae import temporal_ratio
 from dkt_ros.model.sampler import denoise_joint, joint_windows
 from dkt_ros.model.sensor_encoder import sensor_clip
+from dkt_ros.model.windows import WindowShape
 
 if TYPE_CHECKING:
     from dkt_ros.model.pipeline import DKTPipeline
-    from dkt_ros.model.windows import WindowShape
 
 FAITHFUL = 'faithful'
 FAITHFUL_WINDOW = (21, 3)
 FAITHFUL_SEED = 1
+
+
+def preset_window(preset: str) -> WindowShape:
+    """Return the window of a live preset or of `faithful`, by name."""
+    return WindowShape(*PRESETS.get(preset, FAITHFUL_WINDOW))
 
 
 @dataclass(frozen=True)

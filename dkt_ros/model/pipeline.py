@@ -37,8 +37,8 @@ from dkt_ros.model.checks import check_choice, check_components, check_sensor_de
 from dkt_ros.model.faithful import (
     FAITHFUL,
     FAITHFUL_SEED,
-    FAITHFUL_WINDOW,
     Request,
+    preset_window,
     run_faithful,
 )
 from dkt_ros.model.folded import FoldedTransformer
@@ -314,9 +314,9 @@ class DKTPipeline(DiffusionPipeline):
         check_choice('output_type', output_type, ('np', 'pt'))
         check_sensor_depth(sensor_depth, frames, self.sensor_encoder)
         model = self.model_of(task)
-        window = PRESETS.get(preset, FAITHFUL_WINDOW)
-        shape = WindowShape(window_latents or window[0],
-                            window[1] if overlap_latents is None else overlap_latents)
+        shape = preset_window(preset)
+        shape = WindowShape(window_latents or shape.window_latents,
+                            shape.overlap_latents if overlap_latents is None else overlap_latents)
         request = Request(frames, task, shape, num_inference_steps, height, width, generator,
                           noise, output_size == 'input', overlap, sensor_depth)
         maps, latents = (run_faithful(model, request) if preset == FAITHFUL else

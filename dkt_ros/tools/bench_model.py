@@ -30,13 +30,12 @@ from dkt_ros.model.execution import (
     prepare,
     storage_dtype,
 )
-from dkt_ros.model.faithful import FAITHFUL, FAITHFUL_WINDOW
+from dkt_ros.model.faithful import FAITHFUL, FAITHFUL_WINDOW, preset_window
 from dkt_ros.model.float8 import FLOAT8
 from dkt_ros.model.loading import choose_device, load_pipeline
 from dkt_ros.model.pipeline import DKTPipeline
 from dkt_ros.model.random_weights import random_pipeline
 from dkt_ros.model.tiny_decoder import load_tiny_decoder
-from dkt_ros.model.windows import WindowShape
 from dkt_ros.provenance import provenance
 from dkt_ros.resources import resolve_model
 from dkt_ros.tools.bench_reference import (
@@ -181,7 +180,7 @@ def _compare(pipeline: DKTPipeline, cases: list[tuple[tuple[int, int], str]], re
     found: dict[str, list[dict]] = {'fold': [], 'overlap': [], 'reference': []}
     device = str(pipeline.vae.device)
     for size, preset in cases:
-        window = WindowShape(*PRESETS.get(preset, FAITHFUL_WINDOW))
+        window = preset_window(preset)
         found['fold'].append({'preset': preset} | compare_folded(
             pipeline, size, window.window_latents, repeats))
         if preset != FAITHFUL and window.overlap_latents:
@@ -234,7 +233,7 @@ def measure(pipeline: DKTPipeline, size: tuple[int, int], preset: str, steps: li
         One for each number of steps: `stage_ms` and `floor_ms` a frame, `age_ms`, `past_mb`.
 
     """
-    window = WindowShape(*PRESETS.get(preset, FAITHFUL_WINDOW))
+    window = preset_window(preset)
     width, height = size
     for task in timed_tasks(pipeline):
         pipeline.model_of(task).check_size(height, width)

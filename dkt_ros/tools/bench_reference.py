@@ -50,9 +50,13 @@ def count_flops(call: Call) -> float:
 
 def on_meta(transformer: WanTransformer3DModel | FoldedTransformer) -> WanTransformer3DModel:
     """Return the network as it is or was before it was folded, without memory."""
+    return shapes_like(WanTransformer3DModel, transformer, num_layers=len(transformer.blocks))
+
+
+def shapes_like(kind: type, module: torch.nn.Module, **changes) -> torch.nn.Module:
+    """Return a network of the same configuration, but for `changes`, without memory."""
     with torch.device('meta'):
-        network = WanTransformer3DModel.from_config(transformer.config,
-                                                    num_layers=len(transformer.blocks))
+        network = kind.from_config(module.config, **changes)
     return network.to('meta')
 
 

@@ -25,7 +25,7 @@ from dkt_ros.model.float8 import input_dtype
 from dkt_ros.model.folded import FoldedTransformer
 from dkt_ros.model.folding import fold
 from dkt_ros.model.pipeline import DKTPipeline
-from dkt_ros.model.sensor_encoder import CHANNELS, SensorEncoder
+from dkt_ros.model.sensor_encoder import CHANNELS, SensorEncoder, with_sensor
 from dkt_ros.model.tiny_decoder import TinyDecoderStream
 from dkt_ros.model.windows import WindowShape
 from dkt_ros.tools.bench_reference import (
@@ -33,6 +33,7 @@ from dkt_ros.tools.bench_reference import (
     on_meta,
     prompts_on_meta,
     seconds_in_turn,
+    shapes_like,
 )
 
 WARM_UPS = 4
@@ -102,21 +103,16 @@ def branches(pipeline: DKTPipeline, without_memory: bool = False) -> list[Branch
         told = model.sensor_encoder
         if told is not None:
             found[id(model.vae)].sensor_encoders.append(
-                _on_meta(SensorEncoder, told) if without_memory else told)
+                shapes_like(SensorEncoder, told) if without_memory else told)
     return list(found.values())
 
 
 def _shapes_of(model: DKTPipeline) -> Branch:
-    vae = _on_meta(AutoencoderKLWan, model.vae)
+    vae = shapes_like(AutoencoderKLWan, model.vae)
     decoder = CausalVAEDecoder(vae)
     if model.tiny_decoder is not None:
         decoder = TinyDecoderStream(copy.deepcopy(model.tiny_decoder).to('meta'))
     return Branch(vae, CausalVAEEncoder(vae), decoder, [], [])
-
-
-def _on_meta(kind: type, module: torch.nn.Module) -> torch.nn.Module:
-    with torch.device('meta'):
-        return kind.from_config(module.config)
 
 
 def stage_calls(parts: list[Branch], plan: Plan) -> dict[str, Call]:
@@ -133,10 +129,10 @@ def stage_calls(parts: list[Branch], plan: Plan) -> dict[str, Call]:
         for part in parts:
             if window.is_single:
                 part.encoder.reset()
-            count = part.encoder.num_frames
-            part.encoder.encode(frames[:, :, :count])
+            new = slice(part.encoder.num_frames)
+            rgb = part.encoder.encode(frames[:, :, new])
             for encoder in part.sensor_encoders:
-                encoder(seen[:, :, :count].to(encoder.dtype))
+                with_sensor(rgb, encoder, seen[:, :, new])
 
     def decode() -> None:
         for part, latent in zip(parts, latents, strict=True):
