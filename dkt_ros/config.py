@@ -151,8 +151,9 @@ class FusionConfig(Config):
         6.0, 'A sensor that measures this many residuals behind the model is wrong.', minimum=1.0,
         maximum=40.0)
     min_holes: float = option(
-        0.12, 'Least share of holes in a region where the sensor is called wrong, if the residual '
-        'is 2 % or more; it falls to none at 0.5 %: a poor model needs the witness of holes.',
+        0.12, 'Least share of holes in a region where the sensor is called wrong and within '
+        '`reach` of it; with a residual of 2 % or more, around each of its pixels too (which '
+        'falls to none at 0.5 %). 0 lets a good model overrule a sensor that has no holes.',
         minimum=0.0, maximum=1.0)
     min_relief: float = option(
         0.005, 'A smooth surface this much nearer than its surroundings, as a share of depth, is '

@@ -28,7 +28,7 @@ COLOR_SCALE = 0.15
 # Two surfaces beside a hole are two if they are this share of depth apart.
 STEP = 0.03
 CROSS = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
-# Between these residuals of the model, holes become necessary witnesses of glass.
+# Between these residuals of the model, holes become necessary all around a pixel too.
 GOOD_RESIDUAL, POOR_RESIDUAL = 0.005, 0.02
 MASKED_TRUST = 0.6
 EDGE_TRUST = 0.5
@@ -80,8 +80,9 @@ def sensor_mask(sensor_depth: np.ndarray, inverse_depth: np.ndarray, residual: f
     pixels that measure behind the surface come together. Along depth edges a pixel may agree with
     either side, since the model's edges are not exact to the pixel. A sensor that measures in
     front of the model is believed: glass never makes it do so, a thing that the model missed does.
-    The poorer the model, the more holes there must be among the pixels that it calls wrong
-    (`min_holes`): stereo never finds glass without them, a model that errs does. A smooth surface
+    Some holes there must be in and closely about each region that it calls wrong (`min_holes`), and
+    with a poor model all around it: stereo never finds glass without them, a model that errs does,
+    as where it takes a dark blotch of the table for a thing. A smooth surface
     that stands clear of its surroundings (`min_relief`), with few holes about it, is a thing that
     the sensor saw, whatever the model says.
 
@@ -125,15 +126,22 @@ def sensor_mask(sensor_depth: np.ndarray, inverse_depth: np.ndarray, residual: f
 
 
 def _witnessed(holes: np.ndarray, wrong: np.ndarray, residual: float, config: FusionConfig
-               ) -> np.ndarray | bool:
+               ) -> np.ndarray:
+    """Return where there are holes enough among the pixels called wrong, (H, W) bool."""
+    width = holes.shape[1]
+    _, regions = cv2.connectedComponents(as_bytes(wrong), ltype=cv2.CV_16U)
+    around = cv2.dilate(regions, _square(config.reach * width))
+    lost = np.bincount(around[holes], minlength=regions.max() + 1)
+    total = lost + np.bincount(around[wrong], minlength=len(lost))
+    enough = (lost >= config.min_holes * total)[regions]
     known = residual if np.isfinite(residual) else UNKNOWN_RESIDUAL
     poor = np.clip((known - GOOD_RESIDUAL) / (POOR_RESIDUAL - GOOD_RESIDUAL), 0, 1)
     needed = config.min_holes * poor
-    if needed <= 0:
-        return True
-    size = (2 * max(1, round(1.5 * config.reach * holes.shape[1])) + 1,) * 2
-    some = cv2.blur(holes.astype(np.float32), size)
-    return some >= needed * cv2.blur((holes | wrong).astype(np.float32), size)
+    if needed > 0:
+        size = (2 * max(1, round(1.5 * config.reach * width)) + 1,) * 2
+        some = cv2.blur(holes.astype(np.float32), size)
+        enough &= some >= needed * cv2.blur((holes | wrong).astype(np.float32), size)
+    return enough
 
 
 def fuse(sensor_depth: np.ndarray, depth: np.ndarray, mask: np.ndarray, residual: float,

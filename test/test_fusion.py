@@ -8,6 +8,7 @@ from dkt_ros.config import FusionConfig
 CONFIG = FusionConfig()
 SHAPE = (120, 160)
 GLASS = (slice(40, 80), slice(60, 100))
+TORN = (slice(40, 80, 6), slice(60, 100))
 RESIDUAL = 0.004
 
 
@@ -36,6 +37,7 @@ def test_holes_are_masked_exactly():
 def test_a_sensor_that_looks_through_glass_is_wrong(behind_m):
     sensor = flat()
     sensor[GLASS] += behind_m
+    sensor[TORN] = np.nan
     mask = mask_of(sensor)
     assert mask[42:78, 62:98].all()
     outside = mask.copy()
@@ -54,8 +56,9 @@ def test_a_small_bias_counts_only_beside_crowded_holes():
 def test_thresholds_follow_the_residual():
     sensor = flat()
     sensor[GLASS] += 0.03
-    assert mask_of(sensor)[60, 80]
-    assert not mask_of(sensor, residual=0.02)[60, 80]
+    sensor[TORN] = np.nan
+    assert mask_of(sensor)[50, 80]
+    assert not mask_of(sensor, residual=0.02)[50, 80]
     low, high = fusion.thresholds(0.0, CONFIG)
     assert (low, high) == (CONFIG.min_disagreement, 2 * CONFIG.min_disagreement)
     assert fusion.thresholds(float('nan'), CONFIG) == \
@@ -166,13 +169,26 @@ def test_shrinking_keeps_holes_and_heals_single_pixels():
     np.testing.assert_allclose(small[5, 5], 0.6, rtol=1e-6)
 
 
-def test_a_poor_model_needs_holes_to_overrule_the_sensor():
-    depth, sensor = flat(), flat()
+def test_what_the_model_sees_where_the_sensor_has_no_hole_is_a_ghost():
+    sensor = flat()
     sensor[GLASS] = 0.9
+    assert not mask_of(sensor).any()
+    assert mask_of(sensor, config=FusionConfig(min_holes=0.0))[60, 80]
+    # Holes elsewhere are no witness.
+    sensor[90:110, 20:60] = np.nan
+    assert not mask_of(sensor)[GLASS].any()
+    sensor[TORN] = np.nan
+    assert mask_of(sensor)[GLASS].mean() > 0.95
+
+
+def test_a_poor_model_needs_holes_all_around_to_overrule_the_sensor():
+    depth, sensor = flat(), flat()
+    sensor[GLASS] = np.nan
+    sensor[43:77, 63:97] = 0.9
     assert mask_of(sensor, depth, residual=0.004)[60, 80]
-    assert not mask_of(sensor, depth, residual=0.03).any()
+    assert not mask_of(sensor, depth, residual=0.03)[60, 80]
     sensor[44:76:2, 64:96] = np.nan
-    assert mask_of(sensor, depth, residual=0.03)[45, 80]
+    assert mask_of(sensor, depth, residual=0.03)[61, 80]
 
 
 def test_holes_at_the_rim_of_a_thing_that_the_model_missed_belong_to_it_by_colour():
