@@ -31,6 +31,8 @@ CROSS = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
 # Between these residuals of the model, holes become necessary all around a pixel too.
 GOOD_RESIDUAL, POOR_RESIDUAL = 0.005, 0.02
 MASKED_TRUST = 0.6
+# A sensor in front of the model is mostly right: so much of the disagreement counts.
+IN_FRONT = 0.3
 EDGE_TRUST = 0.5
 
 
@@ -192,8 +194,9 @@ def confidence(sensor_depth: np.ndarray | None, inverse_depth: np.ndarray, mask:
     Say how far the fused depth of each pixel is to be believed.
 
     The product of four factors: exp(-residual / 0.1) for the whole frame; on pixels of the sensor
-    1 / (1 + (d / weak)^2) with d the share by which model and sensor disagree and weak the
-    threshold of `sensor_mask`, elsewhere a constant below 1, as only the model speaks; a constant
+    1 / (1 + (d / weak)^2) with d the share by which model and sensor disagree (0.3 of it where the
+    sensor is in front, as glass never is) and weak the threshold of `sensor_mask`, elsewhere a
+    constant below 1, as only the model speaks; a constant
     at depth edges; 1.2 c / (c + 0.2) with c the cosine of incidence. So it falls as residual,
     disagreement and obliqueness grow.
 
@@ -224,7 +227,7 @@ def confidence(sensor_depth: np.ndarray | None, inverse_depth: np.ndarray, mask:
         weak = thresholds(residual, config)[0]
         difference = sensor_depth * inverse_depth
         difference -= 1
-        difference *= np.float32(1 / weak)
+        difference *= np.where(difference < 0, np.float32(IN_FRONT / weak), np.float32(1 / weak))
         difference *= difference
         difference += 1
         support = np.where(mask, np.float32(MASKED_TRUST), np.reciprocal(difference))

@@ -131,6 +131,8 @@ def test_confidence_falls_with_every_doubt():
     best = confidence(0.6)
     assert 0.9 < best <= 1.0
     assert best > confidence(0.603) > confidence(0.606) > 0
+    # Glass is never measured too near.
+    assert best > confidence(0.594) > confidence(0.585) > confidence(0.606)
     assert best > confidence(0.6, residual=0.03) > confidence(0.6, residual=0.1)
     assert best > confidence(0.6, cosine=0.5) > confidence(0.6, cosine=0.1)
     assert best > confidence(0.6, masked=True) == confidence(0.9, masked=True) > 0

@@ -132,7 +132,7 @@ class GraspConfig(Config):
                              minimum=1000, maximum=10**7)
     friction: float = option(0.45, 'Friction coefficient between pad and thing; 0.4 to 0.6 for '
                              'rubber on glass.', minimum=0.05, maximum=2.0)
-    min_score: float = option(0.2, 'Worse grasps are not returned.', minimum=0.0, maximum=1.0)
+    min_score: float = option(0.05, 'Worse grasps are not returned.', minimum=0.0, maximum=1.0)
     max_grasps: int = option(40, 'How many grasps are returned at most.', minimum=1,
                              maximum=10000)
     nms_distance_m: float = option(0.02, 'Of grasps nearer than this, and alike in orientation, '
