@@ -61,8 +61,11 @@ def test_the_jaw_opens_wide_where_that_costs_nothing():
     # Crumbs do not count, unless the jaw would take them along or run into them.
     assert close([0.0, 0.06, 0.02], config=config)['opening'] == pytest.approx(0.076, abs=1e-6)
     assert close([0.0, 0.045, 0.09], config=config)['opening'] == pytest.approx(0.06, abs=1e-6)
-    beside = np.full((40, 3), [0.0, 0.06, 0.02])
+    beside = np.full((40, 3), [0.0, 0.06, 0.03])
     assert close(*beside, config=config)['opening'] == pytest.approx(0.06, abs=1e-6)
+    # Nothing hides behind what is low.
+    low = np.full((40, 3), [0.0, 0.06, 0.015])
+    assert close(*low, config=config)['opening'] == pytest.approx(0.076, abs=1e-6)
 
 
 def test_the_first_point_in_a_column_bounds_the_depth():

@@ -255,3 +255,17 @@ def test_suppression_knows_the_symmetry_of_the_jaw():
             assert apart > 0.02 or np.degrees(turn) >= 30 - 1e-6
     loose = dataclasses.replace(config, nms_distance_m=0.0)
     assert len(plan(seen, config=loose).grasps) > len(grasps)
+
+
+def test_what_is_as_high_as_the_table_has_dents_is_noise():
+    seen = view([placed(box(0.05, 0.08, 0.06)), placed(box(0.02, 0.03, 0.012), x=0.12, y=0.05)])
+    assert plan(seen).counts['objects'] == 2
+    pose = seen.T_world_camera
+    world = seen.points.astype(np.float64) @ pose[:3, :3].T + pose[:3, 3]
+    dent = (np.abs(world[..., 2]) < 1e-3) & (np.abs(world[..., 0] - 0.12) < 0.01) \
+        & (np.abs(world[..., 1] + 0.05) < 0.015)
+    world[dent, 2] -= 0.011
+    result = GraspPlanner(PANDA).plan((world - pose[:3, 3]) @ pose[:3, :3], up=seen.up)
+    assert result.counts['objects'] == 1
+    assert all(np.hypot(*(grasp.T_frame_grasp[:3, 3] @ pose[:3, :3].T + pose[:3, 3])[:2]) < 0.06
+               for grasp in result.grasps)

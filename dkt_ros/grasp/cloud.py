@@ -5,7 +5,7 @@ Behind the plane step everything is in the table frame: z up from the support, w
 """
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +23,8 @@ OBSTACLE, NOISE = -1, -2
 MAX_PILES = 2.0
 """Clusters larger than so many things are not parted: that is furniture."""
 SUPPORT_BAND_M, BORDER_PX = 0.015, 2
+MAX_DENT_M, LIKE = 0.03, 1.5
+"""Noise makes no deeper dents; and so many times the points and the depth of one are like it."""
 NORMAL_RADIUS_VOXELS, NORMAL_NEIGHBOURS = 3.0, 20
 
 
@@ -89,6 +91,47 @@ def support_noise(points: np.ndarray) -> float:
     near = np.abs(points[:, 2])
     near = near[near < SUPPORT_BAND_M]
     return 2.5 * 1.4826 * float(np.median(near)) if len(near) else 0.0
+
+
+def find_dents(points: np.ndarray, lowest: float, config: GraspConfig) -> list[tuple[int, float]]:
+    """
+    Find what noise does to the support: it makes as many dents in it as bumps on it.
+
+    Parameters
+    ----------
+    points : (N, 3) float
+        In the table frame [m].
+    lowest : float
+        How far below the support a dent begins, and a bump above it [m].
+    config : GraspConfig
+        Voxels and clusters.
+
+    Returns
+    -------
+    list of (int, float)
+        Number of voxels and depth [m] of each dent. What goes deeper than MAX_DENT_M is none: the
+        floor beside a table, or what was seen through glass.
+
+    """
+    below = points[(points[:, 2] < -lowest) & (points[:, 2] > -2 * MAX_DENT_M)]
+    if not len(below):
+        return []
+    below, _ = voxels(below, None, config.voxel_m)
+    coarse, raw = _coarse_clusters(below, config)
+    raw = raw[cKDTree(coarse).query(below)[1]]
+    dents = [(int(members.sum()), float(-below[members, 2].min()))
+             for members in (raw == number for number in range(raw.max(initial=-1) + 1))]
+    return [(size, depth) for size, depth in dents
+            if LIKE * size >= config.cluster.min_points and depth < MAX_DENT_M]
+
+
+def _coarse_clusters(points: np.ndarray, config: GraspConfig) -> tuple[np.ndarray, np.ndarray]:
+    """Return coarse points (M, 3) and the cluster (M,) of each, -1 for none."""
+    import open3d as o3d
+    # Clusters need no more detail than their gap; the fine points then ask their coarse voxel.
+    coarse, _ = voxels(points, None, max(config.cluster.gap_m / 2, config.voxel_m))
+    cloud = o3d.geometry.PointCloud(o3d.utility.Vector3dVector(coarse))
+    return coarse, np.array(cloud.cluster_dbscan(config.cluster.gap_m, MIN_NEIGHBOURS))
 
 
 def image_border(points: np.ndarray) -> np.ndarray:
@@ -186,7 +229,8 @@ def transform(pose: np.ndarray, points: np.ndarray) -> np.ndarray:
 
 def find_things(points: np.ndarray, confidence: np.ndarray, viewpoint: np.ndarray,
                 is_whole: Callable[[np.ndarray], bool],
-                is_gap: Callable[[np.ndarray], np.ndarray], config: GraspConfig) -> Things:
+                is_gap: Callable[[np.ndarray], np.ndarray], config: GraspConfig,
+                dents: Sequence[tuple[int, float]] = ()) -> Things:
     """
     Cluster what rises above the support.
 
@@ -205,13 +249,11 @@ def find_things(points: np.ndarray, confidence: np.ndarray, viewpoint: np.ndarra
         Says of points (M, 3) where the camera looked through.
     config : GraspConfig
         Voxels and clusters.
+    dents : sequence of (int, float)
+        Of `find_dents`: a bump that is like one of them is no thing.
 
     """
-    import open3d as o3d
-    # Clusters need no more detail than their gap; the fine points then ask their coarse voxel.
-    coarse, _ = voxels(points, None, max(config.cluster.gap_m / 2, config.voxel_m))
-    cloud = o3d.geometry.PointCloud(o3d.utility.Vector3dVector(coarse))
-    raw = np.asarray(cloud.cluster_dbscan(config.cluster.gap_m, MIN_NEIGHBOURS))
+    coarse, raw = _coarse_clusters(points, config)
     # Seen at a grazing angle, a wall falls into pieces that look like things.
     raw[_walls(coarse, config)] = -1
     raw = raw[cKDTree(coarse).query(points)[1]]
@@ -220,9 +262,17 @@ def find_things(points: np.ndarray, confidence: np.ndarray, viewpoint: np.ndarra
         normals[grouped] = _normals(points[grouped], viewpoint, config.voxel_m)
     if config.cluster.split:
         raw = join(points, normals, _parted(points, normals, raw, config), config.voxel_m, is_gap)
+    for number in range(raw.max(initial=-1) + 1):
+        if _is_bump(points[raw == number], dents):
+            raw[raw == number] = -1
     labels = _sorted_labels(points, raw, viewpoint, is_whole, config.cluster)
     known = labels > NOISE
     return Things(points[known], normals[known], confidence[known], labels[known])
+
+
+def _is_bump(body: np.ndarray, dents: Sequence[tuple[int, float]]) -> bool:
+    top = body[:, 2].max(initial=0.0)
+    return any(len(body) < LIKE * size and top < LIKE * depth for size, depth in dents)
 
 
 def _parted(points: np.ndarray, normals: np.ndarray, raw: np.ndarray,

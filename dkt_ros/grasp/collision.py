@@ -24,8 +24,9 @@ NEIGHBOUR_M = 0.008
 """Obstacles this far beside the fingers still cost clearance."""
 FACING = 0.8
 """Cosine from which a point faces a pad, whatever the friction."""
-CRUMBS = 30
-"""So few points of other things around are noise, or a foot whose stem was not seen."""
+CRUMBS, LOW_M = 30, 0.02
+"""So few points of other things around are noise, or a foot whose stem was not seen; so are any so
+low above the support: nothing hides behind them."""
 MAX_FOREIGN = 3
 """Points of other things that may lie between the pads: noise."""
 
@@ -159,6 +160,10 @@ class _Hand:
         self.gripper, self.clear = gripper, config.clearance_m
         self.margins = config.wide_margin_m, config.open_margin_m
         self.target = obstacles.is_target
+        others = ~self.target
+        if obstacles.has_support:
+            others = others & (obstacles.points[:, 2] > LOW_M)
+        self._in_clutter = others.sum() > CRUMBS
         side = np.abs(self.x)
         # What lies behind the start of the approach is not in the way.
         ahead = self.z > gripper.palm_z - gripper.palm_depth - config.approach_m
@@ -204,7 +209,7 @@ class _Hand:
         side = self._side(shift)
         palm = _first(self._palm_z, side < self.gripper.palm_width / 2 + self.clear)
         limit = self._limit(side, narrow, palm)
-        if (~self.target).sum() > CRUMBS:
+        if self._in_clutter:
             return narrow, limit
         wide_limit, sink = self._limit(side, wide, palm), np.minimum(limit, reach)
         free = (wide_limit >= sink) & (self.foreign(shift, wide, sink) <= MAX_FOREIGN)

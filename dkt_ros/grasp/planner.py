@@ -20,6 +20,7 @@ from dkt_ros.grasp.cloud import (
     NoGrasp,
     Things,
     crop,
+    find_dents,
     find_support,
     find_things,
     image_border,
@@ -248,9 +249,11 @@ class GraspPlanner:
 
     def _things(self, run: _Run, points: np.ndarray, confidence: np.ndarray,
                 visibility: Visibility | None) -> Things:
-        config = self.config
+        config, dents = self.config, []
         if config.plane.source != 'none':
-            above = points[:, 2] > max(config.cluster.min_height_m, support_noise(points))
+            lowest = max(config.cluster.min_height_m, support_noise(points))
+            dents = find_dents(points, lowest, config)
+            above = points[:, 2] > lowest
             points, confidence = points[above], confidence[above]
         run.left('above_plane', len(points))
         points, confidence = voxels(points, confidence, config.voxel_m)
@@ -272,7 +275,7 @@ class GraspPlanner:
 
         camera = points.mean(axis=0) + [0.0, 0.0, 10.0] if visibility is None \
             else visibility.viewpoint
-        things = find_things(points, confidence, camera, is_whole, is_gap, config)
+        things = find_things(points, confidence, camera, is_whole, is_gap, config, dents)
         run.left('objects', things.num_objects)
         return things
 
