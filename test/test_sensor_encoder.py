@@ -17,8 +17,8 @@ from dkt_ros.model.sensor_encoder import (
     SensorEncoder,
     SensorRange,
     SensorVideo,
-    held,
     measure_range,
+    nearest_measured,
     sensor_clip,
     sensor_image,
 )
@@ -117,7 +117,7 @@ def test_a_first_frame_counts_as_a_whole_latent():
 def test_a_frame_that_the_camera_missed_counts_as_the_nearest_it_saw():
     clip = torch.zeros(2, 2, 4, 1, 1)
     clip[0, :, 1], clip[0, :, 3] = 1.0, 2.0
-    kept = held(clip)
+    kept = nearest_measured(clip)
     assert kept[0, 0].flatten().tolist() == kept[0, 1].flatten().tolist() == [1, 1, 1, 2]
     assert not kept[1].any()
     encoder, missed = toy_encoder(), sensor_clip(depths(5), HEIGHT, WIDTH)[:, :, 1:].clone()

@@ -190,7 +190,7 @@ class SensorEncoder(ModelMixin, ConfigMixin):
         if frames.ndim != 5 or frames.shape[1] != CHANNELS or frames.shape[2] not in (1, count):
             raise ValueError(f'sensor frames are {tuple(frames.shape)}; (B, {CHANNELS}, 1 or '
                              f'{count}, H, W) is expected')
-        frames = held(frames).expand(-1, -1, count, -1, -1)
+        frames = nearest_measured(frames).expand(-1, -1, count, -1, -1)
         return self.layers(frames.flatten(1, 2))[:, :, None]
 
     def encode_clip(self, video: torch.Tensor) -> torch.Tensor:
@@ -200,7 +200,7 @@ class SensorEncoder(ModelMixin, ConfigMixin):
         return torch.cat([self(chunk) for chunk in (first, *chunks)], dim=2)
 
 
-def held(frames: torch.Tensor) -> torch.Tensor:
+def nearest_measured(frames: torch.Tensor) -> torch.Tensor:
     """
     Give frames without any measurement those of the nearest frame in time that has some.
 
