@@ -82,11 +82,11 @@ def sensor_mask(sensor_depth: np.ndarray, inverse_depth: np.ndarray, residual: f
     pixels that measure behind the surface come together. Along depth edges a pixel may agree with
     either side, since the model's edges are not exact to the pixel. A sensor that measures in
     front of the model is believed: glass never makes it do so, a thing that the model missed does.
-    There must be some holes in each region that it calls wrong and about it (`min_holes`), and with
-    a poor model around each pixel: stereo never finds glass without them, a model that errs does,
-    as where it takes a dark blotch of the table for a thing. A smooth surface that stands clear of
-    its surroundings (`min_relief`), with few holes about it, is a thing that
-    the sensor saw, whatever the model says.
+    There must be some holes in each region that it calls wrong, or about it (`min_holes`), and
+    with a poor model around each pixel: stereo never finds glass without them, a model that errs
+    does, as where it takes a dark blotch of the table for a thing. A smooth surface that stands
+    clear of its surroundings (`min_relief`), with few holes about it, is a thing that the sensor
+    saw, whatever the model says.
 
     Parameters
     ----------
