@@ -159,6 +159,10 @@ class FusionConfig(Config):
         0.005, 'A smooth surface this much nearer than its surroundings, as a share of depth, is '
         'believed although the model sees something before it; 1 believes none.', minimum=0.001,
         maximum=1.0)
+    smoothing: float = option(
+        8.0, 'Radius within which the offset of the sensor from the model is averaged, where it '
+        'is much the same: noise of the sensor goes, its steps stay [px of 640]; 0 takes the '
+        'sensor as it is.', minimum=0.0, maximum=100.0)
     reach: float = option(
         0.03, 'How far holes and certainly wrong pixels cast doubt, as a share of the image '
         'width.', minimum=0.0, maximum=0.5)

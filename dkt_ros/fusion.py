@@ -27,6 +27,9 @@ CARRY = 8
 COLOR_SCALE = 0.15
 # Two surfaces beside a hole are two if they are this share of depth apart.
 STEP = 0.03
+# An offset that varies by less than this share of depth, among this share of pixels that have one,
+# is one offset with noise.
+EVEN, FEW = 0.01, 0.4
 CROSS = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
 # Between these residuals of the model, holes become necessary all around a pixel too.
 GOOD_RESIDUAL, POOR_RESIDUAL = 0.005, 0.02
@@ -151,6 +154,8 @@ def fuse(sensor_depth: np.ndarray, depth: np.ndarray, mask: np.ndarray, residual
     """
     Take the sensor outside the mask and the model inside it, without a seam on one surface.
 
+    Noise of the sensor is averaged out where the model has the shape of what it measures
+    (`smoothing`).
     Just inside the mask the model is shifted towards the sensor's offset at the border, where both
     see the same surface (their depths agree); on another surface, as glass before a table, the
     model is taken as it is. Where the sensor beside a hole measures in front of the model, the
@@ -177,6 +182,8 @@ def fuse(sensor_depth: np.ndarray, depth: np.ndarray, mask: np.ndarray, residual
     """
     weak = thresholds(residual, config)[0]
     factor = _border_factor(sensor_depth, depth, mask, weak)
+    if config.smoothing > 0:
+        sensor_depth = _smoothed(sensor_depth, depth, mask, config.smoothing)
     fused = np.where(mask, depth * factor, sensor_depth)
     if rgb is not None:
         carried = _carried(sensor_depth, depth, mask, rgb, weak)
@@ -185,6 +192,24 @@ def fuse(sensor_depth: np.ndarray, depth: np.ndarray, mask: np.ndarray, residual
     lost = np.isnan(fused)
     fused[lost & ~mask] = depth[lost & ~mask]
     return fused
+
+
+def _smoothed(sensor: np.ndarray, depth: np.ndarray, mask: np.ndarray, radius: float
+              ) -> np.ndarray:
+    """Average the sensor's offset from the model (H, W) over a square, where it varies little."""
+    size = (2 * max(1, round(radius * sensor.shape[1] / 640)) + 1,) * 2
+    with np.errstate(invalid='ignore', divide='ignore'):
+        offset = sensor / depth - 1
+    known = np.isfinite(offset) & ~mask
+    offset = np.where(known, offset, np.float32(0))
+    count = cv2.blur(known.astype(np.float32), size)
+    share = np.maximum(count, np.float32(1e-6))
+    mean = cv2.blur(offset, size) / share
+    spread_2 = cv2.blur(offset * offset, size) / share - mean * mean
+    even = np.clip(2 - spread_2 / np.float32(EVEN ** 2), 0, 1)
+    even *= known & (count > FEW)
+    smooth = even * (depth * (1 + mean) - sensor)
+    return sensor + np.where(even > 0, smooth, np.float32(0))
 
 
 def confidence(sensor_depth: np.ndarray | None, inverse_depth: np.ndarray, mask: np.ndarray,

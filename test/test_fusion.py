@@ -96,6 +96,23 @@ def test_fused_is_the_sensor_outside_the_mask_and_the_model_inside():
     np.testing.assert_allclose(fused[GLASS], 0.5, atol=1e-4)
 
 
+def test_noise_of_the_sensor_goes_and_its_steps_stay():
+    rng = np.random.default_rng(0)
+    depth = flat() + np.linspace(0, 0.3, SHAPE[1], dtype=np.float32)
+    clean = depth * 1.01
+    clean[GLASS] -= 0.03
+    sensor = (clean + rng.normal(0, 0.003, SHAPE)).astype(np.float32)
+    sensor[5, 5] = np.nan
+    mask = np.isnan(sensor)
+    fused = fusion.fuse(sensor, depth, mask, RESIDUAL, CONFIG)
+    flat_parts = np.ones(SHAPE, bool)
+    flat_parts[35:85, 55:105], flat_parts[46:74, 66:94] = False, True
+    assert np.abs(fused - clean)[flat_parts].mean() < 0.5 * 0.0024
+    assert np.abs(fused - clean).max() < 0.02
+    raw = fusion.fuse(sensor, depth, mask, RESIDUAL, FusionConfig(smoothing=0.0))
+    np.testing.assert_array_equal(raw[~mask], sensor[~mask])
+
+
 def test_there_is_no_seam_on_one_surface():
     depth = flat()
     sensor = flat(0.604)
