@@ -153,7 +153,7 @@ class FusionConfig(Config):
     min_holes: float = option(
         0.12, 'Least share of holes in a region where the sensor is called wrong and within '
         '`reach` of it; with a residual of 2 % or more, around each of its pixels too (which '
-        'falls to none at 0.5 %). 0 lets a good model overrule a sensor that has no holes.',
+        'falls to none at 0.5 %). 0 lets the model overrule a sensor that has no holes.',
         minimum=0.0, maximum=1.0)
     min_relief: float = option(
         0.005, 'A smooth surface this much nearer than its surroundings, as a share of depth, is '

@@ -143,7 +143,7 @@ def _witnessed(holes: np.ndarray, wrong: np.ndarray, residual: float, config: Fu
     poor = np.clip((known - GOOD_RESIDUAL) / (POOR_RESIDUAL - GOOD_RESIDUAL), 0, 1)
     needed = config.min_holes * poor
     if needed > 0:
-        size = (2 * max(1, round(1.5 * config.reach * width)) + 1,) * 2
+        size = (_side(1.5 * config.reach * width),) * 2
         some = cv2.blur(holes.astype(np.float32), size)
         enough &= some >= needed * cv2.blur((holes | wrong).astype(np.float32), size)
     return enough
@@ -155,11 +155,11 @@ def fuse(sensor_depth: np.ndarray, depth: np.ndarray, mask: np.ndarray, residual
     Take the sensor outside the mask and the model inside it, without a seam on one surface.
 
     Noise of the sensor is averaged out where the model has the shape of what it measures
-    (`smoothing`).
-    Just inside the mask the model is shifted towards the sensor's offset at the border, where both
-    see the same surface (their depths agree); on another surface, as glass before a table, the
-    model is taken as it is. Where the sensor beside a hole measures in front of the model, the
-    hole belongs to what the sensor saw or to what lies behind it, whichever has its colour.
+    (`smoothing`). Just inside the mask the model is shifted towards the sensor's offset at the
+    border, where both see the same surface (their depths agree); on another surface, as glass
+    before a table, the model is taken as it is. Where the sensor beside a hole measures in front
+    of the model, the hole belongs to what the sensor saw or to what lies behind it, whichever has
+    its colour.
 
     Parameters
     ----------
@@ -197,7 +197,7 @@ def fuse(sensor_depth: np.ndarray, depth: np.ndarray, mask: np.ndarray, residual
 def _smoothed(sensor: np.ndarray, depth: np.ndarray, mask: np.ndarray, radius: float
               ) -> np.ndarray:
     """Average the sensor's offset from the model (H, W) over a square, where it varies little."""
-    size = (2 * max(1, round(radius * sensor.shape[1] / 640)) + 1,) * 2
+    size = (_side(radius * sensor.shape[1] / 640),) * 2
     with np.errstate(invalid='ignore', divide='ignore'):
         offset = sensor / depth - 1
     known = np.isfinite(offset) & ~mask
@@ -220,10 +220,10 @@ def confidence(sensor_depth: np.ndarray | None, inverse_depth: np.ndarray, mask:
 
     The product of four factors: exp(-residual / 0.1) for the whole frame; on pixels of the sensor
     1 / (1 + (d / weak)^2) with d the share by which model and sensor disagree (0.3 of it where the
-    sensor is in front, as glass never is) and weak the threshold of `sensor_mask`, elsewhere a
-    constant below 1, as only the model speaks; a constant
-    at depth edges; 1.2 c / (c + 0.2) with c the cosine of incidence. So it falls as residual,
-    disagreement and obliqueness grow.
+    sensor is in front, which it never is for glass) and weak the threshold of `sensor_mask`,
+    elsewhere a constant below 1, as only the model speaks; a constant at depth edges;
+    1.2 c / (c + 0.2) with c the cosine of incidence. So it falls as residual, disagreement and
+    obliqueness grow.
 
     Parameters
     ----------
@@ -348,9 +348,12 @@ def _nearest(pixels: np.ndarray, here: np.ndarray) -> tuple[np.ndarray, np.ndarr
     return away.reshape(-1)[here], index[labels.reshape(-1)[here]]
 
 
+def _side(radius: float) -> int:
+    return 2 * max(1, round(radius)) + 1
+
+
 def _square(radius: float) -> np.ndarray:
-    side = 2 * max(1, round(radius)) + 1
-    return np.ones((side, side), np.uint8)
+    return np.ones((_side(radius),) * 2, np.uint8)
 
 
 def _opened(mask: np.ndarray) -> np.ndarray:

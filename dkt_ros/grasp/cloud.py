@@ -117,21 +117,23 @@ def find_dents(points: np.ndarray, lowest: float, config: GraspConfig) -> list[t
     if not len(below):
         return []
     below, _ = voxels(below, None, config.voxel_m)
-    coarse, raw = _coarse_clusters(below, config)
-    raw = raw[cKDTree(coarse).query(below)[1]]
+    _, raw, nearest = _coarse_clusters(below, config)
+    raw = raw[nearest]
     dents = [(int(members.sum()), float(-below[members, 2].min()))
              for members in (raw == number for number in range(raw.max(initial=-1) + 1))]
     return [(size, depth) for size, depth in dents
             if LIKE * size >= config.cluster.min_points and depth < MAX_DENT_M]
 
 
-def _coarse_clusters(points: np.ndarray, config: GraspConfig) -> tuple[np.ndarray, np.ndarray]:
-    """Return coarse points (M, 3) and the cluster (M,) of each, -1 for none."""
+def _coarse_clusters(points: np.ndarray, config: GraspConfig
+                     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return coarse points (M, 3), the cluster of each or -1, and the nearest to each point."""
     import open3d as o3d
     # Clusters need no more detail than their gap; the fine points then ask their coarse voxel.
     coarse, _ = voxels(points, None, max(config.cluster.gap_m / 2, config.voxel_m))
     cloud = o3d.geometry.PointCloud(o3d.utility.Vector3dVector(coarse))
-    return coarse, np.array(cloud.cluster_dbscan(config.cluster.gap_m, MIN_NEIGHBOURS))
+    clusters = np.array(cloud.cluster_dbscan(config.cluster.gap_m, MIN_NEIGHBOURS))
+    return coarse, clusters, cKDTree(coarse).query(points)[1]
 
 
 def image_border(points: np.ndarray) -> np.ndarray:
@@ -253,25 +255,22 @@ def find_things(points: np.ndarray, confidence: np.ndarray, viewpoint: np.ndarra
         Of `find_dents`: a bump that is like one of them is no thing.
 
     """
-    coarse, raw = _coarse_clusters(points, config)
+    coarse, raw, nearest = _coarse_clusters(points, config)
     # Seen at a grazing angle, a wall falls into pieces that look like things.
     raw[_walls(coarse, config)] = -1
-    raw = raw[cKDTree(coarse).query(points)[1]]
+    raw = raw[nearest]
     normals, grouped = np.zeros_like(points), raw >= 0
     if grouped.any():
         normals[grouped] = _normals(points[grouped], viewpoint, config.voxel_m)
     if config.cluster.split:
         raw = join(points, normals, _parted(points, normals, raw, config), config.voxel_m, is_gap)
-    for number in range(raw.max(initial=-1) + 1):
-        if _is_bump(points[raw == number], dents):
-            raw[raw == number] = -1
-    labels = _sorted_labels(points, raw, viewpoint, is_whole, config.cluster)
+    labels = _sorted_labels(points, raw, viewpoint, is_whole, config.cluster, dents)
     known = labels > NOISE
     return Things(points[known], normals[known], confidence[known], labels[known])
 
 
 def _is_bump(body: np.ndarray, dents: Sequence[tuple[int, float]]) -> bool:
-    top = body[:, 2].max(initial=0.0)
+    top = body[:, 2].max()
     return any(len(body) < LIKE * size and top < LIKE * depth for size, depth in dents)
 
 
@@ -317,14 +316,15 @@ def _normals(points: np.ndarray, viewpoint: np.ndarray, voxel: float) -> np.ndar
 
 
 def _sorted_labels(points: np.ndarray, raw: np.ndarray, viewpoint: np.ndarray,
-                   is_whole: Callable[[np.ndarray], bool], config: ClusterConfig) -> np.ndarray:
-    """Give clusters numbers from the nearest on, OBSTACLE to what is no thing, NOISE to crumbs."""
+                   is_whole: Callable[[np.ndarray], bool], config: ClusterConfig,
+                   dents: Sequence[tuple[int, float]]) -> np.ndarray:
+    """Give clusters numbers, nearest first: OBSTACLE to no things, NOISE to crumbs and bumps."""
     labels, things = np.full(len(points), NOISE), []
     for number in range(raw.max(initial=-1) + 1):
         members = raw == number
-        if members.sum() < config.min_points:
-            continue
         body = points[members]
+        if len(body) < config.min_points or _is_bump(body, dents):
+            continue
         labels[members] = OBSTACLE
         if np.ptp(body, axis=0).max() <= config.max_size_m and is_whole(body):
             things.append((np.linalg.norm(body.mean(axis=0) - viewpoint), number))
