@@ -124,7 +124,8 @@ def sensor_mask(sensor_depth: np.ndarray, inverse_depth: np.ndarray, residual: f
     # Alone, a wrong pixel is noise; among holes and wrong ones, a half suspect one is wrong.
     crowd = cv2.medianBlur(as_bytes(holes | wrong), 5 if width >= 480 else 3) > 0
     wrong = crowd & (wrong | (sensor * inverse_depth > 1 + 0.5 * weak)) & (inverse_depth > 0)
-    wrong &= _witnessed(holes, wrong, residual, config)
+    if config.min_holes > 0:
+        wrong &= _witnessed(holes, wrong, residual, config)
     if config.min_relief < 1 and wrong.any():
         wrong &= ~standing(sensor_depth, wrong, config.min_relief)
     return holes | wrong

@@ -3,9 +3,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dkt_ros.config import TransformerConfig
 from dkt_ros.errors import UserError
 from dkt_ros.options import Config, option
+from dkt_ros.train_config import TransformerConfig
 
 TRACKERS = ('tensorboard', 'wandb')
 

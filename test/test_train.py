@@ -10,7 +10,6 @@ from diffusers.models.transformers.transformer_wan import WanAttnProcessor
 from safetensors.torch import load_file
 
 from dkt_ros.camera import PinholeCamera
-from dkt_ros.config import StageConfig, TrainConfig, TransformerConfig, VaeConfig
 from dkt_ros.data.scenes import EVALUATION_SEED, SceneFrame, write_scene
 from dkt_ros.errors import UserError
 from dkt_ros.frame import Frame
@@ -27,6 +26,7 @@ from dkt_ros.tools.train.networks import (
     still_convolutions,
 )
 from dkt_ros.tools.train.steps import predict, set_trainable
+from dkt_ros.train_config import StageConfig, TrainConfig, TransformerConfig, VaeConfig
 
 VAE = VaeConfig(base_dim=8, decoder_base_dim=8, z_dim=8)
 DIT = TransformerConfig(num_heads=1, head_dim=12, ffn_dim=24, num_layers=1, freq_dim=16)

@@ -14,7 +14,6 @@ from safetensors.torch import load_file
 from scene_factory import make_scene, scene_frame
 from toy_model import HEIGHT, WIDTH, randn, toy_clip
 
-from dkt_ros.config import TransformerConfig
 from dkt_ros.data.mixture import ClipRef, SourceConfig, open_mixture
 from dkt_ros.errors import UserError
 from dkt_ros.lora_config import LoraTrainConfig
@@ -26,6 +25,7 @@ from dkt_ros.tools.train.lora import LoraTrainer, run_lora
 from dkt_ros.tools.train.recipes import run_recipe
 from dkt_ros.tools.train.sharding import open_base
 from dkt_ros.tools.train.validation import SEED, predict
+from dkt_ros.train_config import TransformerConfig
 
 HAS_TENSORBOARD = find_spec('tensorboard') is not None
 HERE = Path(__file__).parent

@@ -13,7 +13,6 @@ import torch
 from rich.console import Console
 
 from dkt_ros.colorize import disparity_to_rgb, normals_to_rgb
-from dkt_ros.config import StageConfig, TrainConfig
 from dkt_ros.errors import UserError
 from dkt_ros.material import Material
 from dkt_ros.tools.train import runs
@@ -33,6 +32,7 @@ from dkt_ros.tools.train.steps import (
     predict,
     set_trainable,
 )
+from dkt_ros.train_config import StageConfig, TrainConfig
 
 console = Console()
 

@@ -22,9 +22,9 @@ from diffusers.models.transformers.transformer_wan import WanAttnProcessor
 from torch import nn
 from torch.nn import functional as F
 
-from dkt_ros.config import TransformerConfig, VaeConfig
 from dkt_ros.model.causal_vae import spatial_ratio, temporal_ratio
 from dkt_ros.model.sensor_encoder import SensorEncoder
+from dkt_ros.train_config import TransformerConfig, VaeConfig
 
 TASKS = ('depth', 'normal')
 

@@ -3,9 +3,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from dkt_ros.config import TrainConfig
 from dkt_ros.errors import UserError
 from dkt_ros.lora_config import LoraTrainConfig
+from dkt_ros.train_config import TrainConfig
 
 
 def run_recipe(path: str | Path, resume: bool = False) -> Path:

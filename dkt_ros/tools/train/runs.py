@@ -9,11 +9,11 @@ from typing import Any
 import torch
 import yaml
 
-from dkt_ros.config import TrainConfig
 from dkt_ros.errors import UserError
 from dkt_ros.lora_config import LoraTrainConfig
 from dkt_ros.provenance import plain
 from dkt_ros.resources import cache_dir
+from dkt_ros.train_config import TrainConfig
 
 CHECKPOINT = 'checkpoint.pt'
 

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 import torch
 from diffusers import AutoencoderKLWan, WanTransformer3DModel
 
-from dkt_ros.config import StageConfig, TrainConfig
 from dkt_ros.model.sensor_encoder import SensorEncoder, with_sensor
 from dkt_ros.tools.train.data import Batch
 from dkt_ros.tools.train.losses import (
@@ -26,6 +25,7 @@ from dkt_ros.tools.train.losses import (
     weighted_mean,
 )
 from dkt_ros.tools.train.networks import TASKS, decode, encode, velocity
+from dkt_ros.train_config import StageConfig, TrainConfig
 
 
 @dataclass
