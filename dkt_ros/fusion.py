@@ -182,9 +182,11 @@ def fuse(sensor_depth: np.ndarray, depth: np.ndarray, mask: np.ndarray, residual
 
     """
     weak = thresholds(residual, config)[0]
-    factor = _border_factor(sensor_depth, depth, mask, weak)
+    with np.errstate(invalid='ignore', divide='ignore'):
+        offset = np.where(mask, np.float32(np.nan), sensor_depth / depth - 1)
+    factor = _border_factor(offset, depth, weak)
     if config.smoothing > 0:
-        sensor_depth = _smoothed(sensor_depth, depth, mask, config.smoothing)
+        sensor_depth = _smoothed(sensor_depth, depth, offset, config.smoothing)
     fused = np.where(mask, depth * factor, sensor_depth)
     if rgb is not None:
         carried = _carried(sensor_depth, depth, mask, rgb, weak)
@@ -195,13 +197,11 @@ def fuse(sensor_depth: np.ndarray, depth: np.ndarray, mask: np.ndarray, residual
     return fused
 
 
-def _smoothed(sensor: np.ndarray, depth: np.ndarray, mask: np.ndarray, radius: float
+def _smoothed(sensor: np.ndarray, depth: np.ndarray, offset: np.ndarray, radius: float
               ) -> np.ndarray:
     """Average the sensor's offset from the model (H, W) over a square, where it varies little."""
     size = (_side(radius * sensor.shape[1] / 640),) * 2
-    with np.errstate(invalid='ignore', divide='ignore'):
-        offset = sensor / depth - 1
-    known = np.isfinite(offset) & ~mask
+    known = np.isfinite(offset)
     offset = np.where(known, offset, np.float32(0))
     count = cv2.blur(known.astype(np.float32), size)
     share = np.maximum(count, np.float32(1e-6))
@@ -270,17 +270,14 @@ def thresholds(residual: float, config: FusionConfig) -> tuple[float, float]:
     return weak, max(2 * config.min_disagreement, config.strong_sigmas * known, weak)
 
 
-def _border_factor(sensor: np.ndarray, depth: np.ndarray, mask: np.ndarray, weak: float
-                   ) -> np.ndarray:
-    """Offsets of the sensor at the mask's border, spread into the mask on the same surface."""
+def _border_factor(offset: np.ndarray, depth: np.ndarray, weak: float) -> np.ndarray:
+    """Spread the sensor's offsets, NaN in the mask, into it on the same surface; as a factor."""
     height, width = depth.shape
     small = (max(width // 4, 1), max(height // 4, 1)) if width >= 480 else (width, height)
-    with np.errstate(invalid='ignore', divide='ignore'):
-        ratio = np.where(mask, np.float32(np.nan), sensor / depth - 1)
     # Behind the model it may be glass that was not noticed.
-    good = (ratio > -1.5 * weak) & (ratio < 0.7 * weak)
+    good = (offset > -1.5 * weak) & (offset < 0.7 * weak)
     weight = shrunk(good, small)
-    ratios, depths = (shrunk(np.where(good, values, 0), small) for values in (ratio, depth))
+    offsets, depths = (shrunk(np.where(good, values, 0), small) for values in (offset, depth))
     here = cv2.resize(depth, small, interpolation=cv2.INTER_NEAREST)
     factor, left = np.zeros_like(here), np.ones_like(here)
     for blend in BLENDS:
@@ -290,7 +287,7 @@ def _border_factor(sensor: np.ndarray, depth: np.ndarray, mask: np.ndarray, weak
             apart = np.abs(spread(depths, radius) / total / here - 1)
         same = np.nan_to_num(np.clip(1 - apart / np.float32(0.03), 0, 1))
         share = left * same * total / (total + np.float32(0.02))
-        factor += share * spread(ratios, radius) / total
+        factor += share * spread(offsets, radius) / total
         left -= share
     return cv2.resize(1 + factor, (width, height), interpolation=cv2.INTER_LINEAR)
 
