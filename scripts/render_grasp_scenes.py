@@ -2,13 +2,15 @@
 """
 Render training scenes like those of `dkt grasp-sim`: its things and piles, two free views of each.
 
-    scripts/render_grasp_scenes.py FIRST_SEED NUM_SCENES OUT [pairs]
+    scripts/render_grasp_scenes.py FIRST_SEED NUM_SCENES OUT [--pairs] [--material NAME]
 
-The depth camera is a statistical one or, with `pairs`, the benchmark's own infrared pair.
+The depth camera is a statistical one or, with `--pairs`, the benchmark's own infrared pair.
+`--material` makes every scene of that material; else they are drawn by MATERIALS.
 Seeds from 1000000 on are refused: they are for evaluation. Scenes that are there already are kept.
 """
 from __future__ import annotations
 
+import argparse
 import json
 import math
 import os
@@ -38,12 +40,12 @@ NUM_VIEWS, BATCH = 2, 16
 DISTANCE_M, ELEVATION_RAD, ZOOM = (0.42, 0.75), (0.4, 1.0), (0.92, 1.12)
 
 
-def draw(seed: int) -> SimScene:
-    """Draw a scene; its kind and material come with the seed."""
+def draw(seed: int, material: str = '') -> SimScene:
+    """Draw a scene; its kind comes with the seed, and so does a material that is not named."""
     rng = np.random.default_rng((seed, 78))
-    kind, material = (str(rng.choice(list(shares), p=list(shares.values())))
-                      for shares in (SHARES, MATERIALS))
-    return draw_scene(kind, material, seed, CONFIG)
+    kind, drawn = (str(rng.choice(list(shares), p=list(shares.values())))
+                   for shares in (SHARES, MATERIALS))
+    return draw_scene(kind, material or drawn, seed, CONFIG)
 
 
 def views(scene: SimScene) -> np.ndarray:
@@ -75,12 +77,12 @@ def options(seed: int, pairs: bool) -> RenderConfig:
                    K=(focal, focal, camera.cx, camera.cy), sensor=sensor)
 
 
-def render(seeds: list[int], out: Path, pairs: bool) -> None:
+def render(seeds: list[int], out: Path, pairs: bool, material: str) -> None:
     """Render scenes with one start of the renderer; each appears whole or not at all."""
     with tempfile.TemporaryDirectory(prefix=work_prefix(os.getpid()), dir=out) as name:
         work, specs, settings = Path(name), [], {}
         for seed in seeds:
-            scene, chosen = draw(seed), options(seed, pairs)
+            scene, chosen = draw(seed, material), options(seed, pairs)
             given = {**Shot(scene, scene.poses).spec(CONFIG.view),
                      'T_world_camera': views(scene).tolist()}
             settings[scene.name] = chosen
@@ -101,10 +103,16 @@ def render(seeds: list[int], out: Path, pairs: bool) -> None:
 
 def main() -> None:
     """Render what is missing, batch by batch."""
-    pairs = sys.argv[4:] == ['pairs']
-    if len(sys.argv) != 4 + pairs:
-        raise SystemExit(__doc__)
-    first, count, out = int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('first', type=int, metavar='FIRST_SEED')
+    parser.add_argument('count', type=int, metavar='NUM_SCENES')
+    parser.add_argument('out', type=Path, metavar='OUT')
+    parser.add_argument('--pairs', action='store_true', help='an infrared pair as depth camera')
+    parser.add_argument('--material', choices=list(MATERIALS), default='',
+                        help='of every scene; default: drawn with the seed')
+    given = parser.parse_args()
+    first, count, out = given.first, given.count, given.out
     if first + count > EVALUATION_SEED:
         raise UserError(f'seeds {first} to {first + count - 1}: those from {EVALUATION_SEED} on '
                         'are for evaluation; begin lower')
@@ -113,7 +121,7 @@ def main() -> None:
     missing = [seed for seed in range(first, first + count)
                if not is_scene(out / scene_name(seed))]
     for start in range(0, len(missing), BATCH):
-        render(missing[start:start + BATCH], out, pairs)
+        render(missing[start:start + BATCH], out, given.pairs, given.material)
         done = min(start + BATCH, len(missing))
         sys.stdout.write(f'{done} of {len(missing)} tried; scenes in {out}\n')
 
